@@ -159,7 +159,7 @@ def demo_samples() -> L: # of `Sample`, three products
     "What `onenip demo` trains on: hazelnuts and two kinds of solar cell"
     return hazelnut() + elpv()
 
-# %% ../nbs/00_data.ipynb #aefd4182
+# %% ../nbs/00_data.ipynb #f55a5fb2
 def show_images(
     images, # uint8 (h w 3) or (h w), or maps (h w)
     titles=None, # one a picture
@@ -171,8 +171,8 @@ def show_images(
     vmin=None, vmax=None # range of the colours
 ): # matplotlib figure
     "Draw `images` in a grid"
-    import matplotlib.pyplot as plt
-    images = list(images); cols = min(cols, len(images)); rows = -(-len(images)//cols)
+    import matplotlib.pyplot as plt # here: slow to load, and only figures need it
+    images, titles = list(images), titles and list(titles); cols = min(cols, len(images)); rows = -(-len(images)//cols)
     fig, axes = plt.subplots(rows, cols, figsize=(cols*side, rows*(side+.2*(titles is not None))), dpi=80, squeeze=False)
     for i, ax in enumerate(axes.flat):
         ax.axis('off')

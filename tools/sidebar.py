@@ -1,0 +1,41 @@
+"""Make the site's sidebar, nbs/sidebar.yml, from the notebooks there are.
+
+    python tools/sidebar.py            write it
+    python tools/sidebar.py --check    exit code 1 if it is out of step
+"""
+import sys
+
+from house import NBS, is_numbered, notebooks
+
+DEST = NBS/'sidebar.yml'
+
+
+def groups():
+    "The sidebar's groups: name and notebooks."
+    found = notebooks()
+    return {'Reference': [p for p in found if is_numbered(p)],
+            'Tutorials': [p for p in found if p.parent == NBS/'tutorials'],
+            'Experiments': [p for p in found if p.parent == NBS/'experiments']}
+
+
+def sidebar():
+    "The text of the sidebar; a group without notebooks is left out."
+    lines = ['# Made by tools/sidebar.py.', 'website:', '  sidebar:', '    contents:', '      - index.ipynb']
+    for name, paths in groups().items():
+        if paths: lines += [f'      - section: {name}', '        contents:']
+        lines += [f'          - {path.relative_to(NBS).as_posix()}' for path in paths]
+    return '\n'.join(lines) + '\n'
+
+
+def is_in_step():
+    "Does the sidebar on disk match the notebooks?"
+    return DEST.exists() and DEST.read_text(encoding='utf-8') == sidebar()
+
+
+def main():
+    "Write the sidebar, or check it."
+    if '--check' not in sys.argv: DEST.write_text(sidebar(), encoding='utf-8')
+    elif not is_in_step(): sys.exit('nbs/sidebar.yml is out of step with the notebooks: run `python tools/sidebar.py`')
+
+
+if __name__ == '__main__': main()
