@@ -1,0 +1,13 @@
+"Everything public: `from onenip.all import *` (the one file here that is written by hand)"
+from .data import *
+from .features import *
+from .encoder import *
+from .decoder import *
+from .synthesis import *
+from .refiner import *
+from .model import *
+from .prompts import *
+from .training import *
+from .inference import *
+from .evaluation import *
+from .report import *
