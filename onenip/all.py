@@ -1,4 +1,5 @@
 "Everything public: `from onenip.all import *` (the one file here that is written by hand)"
+from fastcore.foundation import L
 from .data import *
 from .features import *
 from .encoder import *
@@ -9,5 +10,6 @@ from .model import *
 from .prompts import *
 from .training import *
 from .inference import *
+from .neighbours import *
 from .evaluation import *
 from .report import *

@@ -4,22 +4,24 @@
 
 # %% auto #0
 __all__ = ['IMAGE_SUFFIXES', 'Sample', 'load_image', 'load_mask', 'get_samples', 'hazelnut', 'elpv', 'demo_samples',
-           'show_images', 'normals', 'by_product', 'check_samples', 'shared']
+           'show_images', 'normals', 'by_product', 'check_samples']
 
-# %% ../nbs/00_data.ipynb #31e9a26e
+# %% ../nbs/00_data.ipynb #a14e40b2
 import os
+import warnings
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 from fastcore.foundation import L
-from PIL import Image
+from PIL import Image, ImageOps
 
-# %% ../nbs/00_data.ipynb #6e267690
-@dataclass(frozen=True)
+# %% ../nbs/00_data.ipynb #23853291
+@dataclass(frozen=True, eq=False)
 class Sample:
     "One `image` of a `product`: what it shows, and where its ground truth is"
     image:str|Path|Image.Image|np.ndarray # file, PIL image, or uint8 array (h w 3)
@@ -30,7 +32,10 @@ class Sample:
     split:str = 'train' # 'train' or 'test'
 
     def __post_init__(self):
-        if self.label not in (0, 1):
+        if not isinstance(self.product, str) or self.product in ('', 'mean'):
+            raise ValueError(f"{self.name}: product {self.product!r} is no name; give a string (but not 'mean', a row of the tables)")
+        if self.split not in ('train', 'test'): raise ValueError(f"{self.name}: split {self.split!r} is neither 'train' nor 'test'")
+        if np.ndim(self.label) or self.label not in (0, 1):
             raise ValueError(f"{self.name}: label {self.label!r} is neither 0 (normal) nor 1 (anomalous); correct it or leave the image out")
 
     @property
@@ -38,49 +43,62 @@ class Sample:
         "Path of the image, for messages"
         return str(self.image) if isinstance(self.image, (str, Path)) else f'image in memory of {self.product!r}'
 
-# %% ../nbs/00_data.ipynb #b5c693e6
+    def _key(self): # files by their path, pixels in memory by identity
+        path = lambda v: str(v) if isinstance(v, (str, Path)) else id(v)
+        return path(self.image), self.product, self.label, self.defect, path(self.mask), self.split
+    def __eq__(self, other): return isinstance(other, Sample) and self._key() == other._key()
+    def __hash__(self): return hash(self._key())
+
+# %% ../nbs/00_data.ipynb #39e472dc
 def _open(image):
     "A loaded PIL image of a path, PIL image, array or `Sample`"
     if isinstance(image, Sample): image = image.image
     if isinstance(image, Image.Image): return image
     if isinstance(image, np.ndarray): return _from_array(image)
-    if not Path(image).is_file(): raise FileNotFoundError(f'{image} does not exist: check the path')
-    try:
+    if not isinstance(image, (str, Path)): raise TypeError(f'{type(image).__name__} is no image: give a path, a PIL image, a uint8 array (h, w, 3) or a Sample')
+    with _readable(image):
         with Image.open(image) as im: im.load()
-    except Exception as e:
-        raise ValueError(f'{image} is not a readable image ({e}): replace the file or leave it out') from e
-    return im
+        return ImageOps.exif_transpose(im)                           # phones store which way is up
+
+@contextmanager
+def _readable(path):
+    "Turn whatever goes wrong while reading the file `path` into an error that names it"
+    if Path(path).is_dir(): raise IsADirectoryError(f'{path} is a folder: read it with get_samples(folder)')
+    if not Path(path).is_file(): raise FileNotFoundError(f'{path} does not exist: check the path')
+    try: yield
+    except Exception as e: raise ValueError(f'{path} is not a readable image ({e}): replace the file or leave it out') from e
 
 def _from_array(a):
     "A PIL image of a uint8 or bool array (h w) or (h w 3)"
     if a.dtype == bool: a = a.astype(np.uint8)*255
-    if a.dtype != np.uint8 or a.ndim not in (2, 3) or (a.ndim == 3 and a.shape[2] != 3):
+    if a.dtype != np.uint8 or a.ndim not in (2, 3) or (a.ndim == 3 and a.shape[2] != 3) or a.size == 0:
         raise ValueError(f'image array of type {a.dtype} and shape {a.shape}: give uint8 of shape (h, w, 3) or (h, w)')
     return Image.fromarray(a)
 
-# %% ../nbs/00_data.ipynb #fd39d66d
+# %% ../nbs/00_data.ipynb #ce44f5a5
 def load_image(
     image:str|Path|Image.Image|np.ndarray|Sample, # what to load
     size:int=None # side of the square to resize to, in pixels; None keeps the size
 ) -> np.ndarray: # RGB, uint8 (h w 3)
     "Read `image` as RGB and resize it bilinearly to a square of `size`"
     im = _open(image)
-    if im.mode.startswith('I'): # 16 bits a pixel: PIL would clip at 255
-        im = Image.fromarray((np.asarray(im).clip(0, 65535)//257).astype(np.uint8))
+    if im.mode.startswith('I;16') or im.mode == 'I' and im.format == 'PNG': # 16 bits a pixel: PIL would clip at 255
+        im = Image.fromarray((np.asarray(im)//257).astype(np.uint8))
+    if im.mode in ('I', 'F'): raise ValueError(f'{image} has {im.mode}, 32 bits a pixel, of unknown range: convert it to 8 or 16 bits')
     im = im.convert('RGB')
     return np.array(im if size is None else im.resize((size, size), Image.BILINEAR))
 
-# %% ../nbs/00_data.ipynb #3a366713
+# %% ../nbs/00_data.ipynb #215df90a
 def load_mask(
     mask:str|Path|Image.Image|np.ndarray, # what to load
     size:int=None # side of the square to resize to, in pixels; None keeps the size
 ) -> np.ndarray: # True where defective, bool (h w)
     "Read `mask` (defective where > 0) and resize it with nearest neighbour to a square of `size`"
-    im = _open(mask)
+    im = _open(np.asarray(mask) > 0 if isinstance(mask, np.ndarray) else mask)
     if im.mode not in ('1', 'L', 'I', 'I;16', 'P'): im = im.convert('L')
     return np.array(im if size is None else im.resize((size, size), Image.NEAREST)) > 0
 
-# %% ../nbs/00_data.ipynb #9abd6c56
+# %% ../nbs/00_data.ipynb #c0cc2496
 IMAGE_SUFFIXES = {'.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp'}
 
 def _images(folder):
@@ -91,25 +109,38 @@ def _folders(folder):
     "Folders directly in `folder`, sorted; none if it does not exist"
     return sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith('.')) if folder.is_dir() else []
 
-def _find_mask(product, defect, stem):
-    "The mask file `ground_truth/defect/stem_mask.*` (or `stem.*`), None if there is none"
-    masks = (product/'ground_truth'/defect/f'{stem}{end}{suffix}' for end in ('_mask', '') for suffix in sorted(IMAGE_SUFFIXES))
-    return next((m for m in masks if m.is_file()), None)
+def _masks(folder):
+    "Mask files in `folder` by the lower-case stem of their image: of `x_mask.*` or `x.*`"
+    return {f.stem.lower().removesuffix('_mask'): f for f in _images(folder)} if folder.is_dir() else {}
 
-# %% ../nbs/00_data.ipynb #0c6cf2cd
+def _is_good(folder):
+    "Does `folder` hold normal images? Other names than 'good' that look like it are refused, lest they count as a defect"
+    if folder.name != 'good' and folder.name.lower() in ('good', 'ok', 'normal'): raise ValueError(f"{folder}: rename it to 'good' if it holds normal images")
+    return folder.name == 'good'
+
+# %% ../nbs/00_data.ipynb #f924d3e0
 def _product_samples(product):
     "Samples of one product folder in the MVTec AD layout"
-    name, samples = product.resolve().name, L()
+    name, samples = _name(product), L()
     for split in ('train', 'test'):
         for folder in _folders(product/split):
-            if split == 'train' and folder.name != 'good':
+            good, masks = _is_good(folder), _masks(product/'ground_truth'/folder.name)
+            if split == 'train' and not good and _images(folder):
                 raise ValueError(f"{folder}: only normal images are trained on; move it to {product/'test'/folder.name}")
-            good = folder.name == 'good'
-            samples += [Sample(f, name, int(not good), folder.name, None if good else _find_mask(product, folder.name, f.stem), split)
-                        for f in _images(folder)]
+            samples += [Sample(f, name, int(not good), folder.name, None if good else masks.get(f.stem.lower()), split) for f in _images(folder)]
     return samples
 
-# %% ../nbs/00_data.ipynb #0401e7aa
+def _name(folder): return folder.name if folder.name not in ('', '..') else folder.resolve().name
+
+def _tell_unread(path, samples):
+    "Warn of images below `path` that are not among `samples`"
+    read, inside = {s.image for s in samples}, lambda f: f.relative_to(path).parts
+    unread = [f for f in sorted(path.rglob('*')) if f.suffix.lower() in IMAGE_SUFFIXES and f not in read
+              and 'ground_truth' not in inside(f) and not any(part.startswith('.') for part in inside(f))]
+    if unread: warnings.warn(f'{len(unread)} images below {path} are not read, the first is {unread[0]}: expected are '
+                             '<product>/train/good/* and <product>/test/<defect>/*')
+
+# %% ../nbs/00_data.ipynb #6444c01e
 def get_samples(
     path:str|Path # root of many products, folder of one product, or bare folder of normal photos
 ) -> L: # of `Sample`
@@ -120,10 +151,11 @@ def get_samples(
     is_product = lambda f: (f/'train').is_dir() or (f/'test').is_dir()
     folders = [path] if is_product(path) else [f for f in _folders(path) if is_product(f)]
     samples = L(folders).map(_product_samples).concat()
-    if not folders: samples = L(_images(path)).map(Sample, product=path.resolve().name)
+    if not folders: samples = L(_images(path)).map(Sample, product=_name(path))
     if not samples:
         raise ValueError(f'{path} holds no images: expected <product>/train/good/*, <product>/test/<defect>/*, or photos directly '
                          f'in the folder, ending in {" ".join(sorted(IMAGE_SUFFIXES))}')
+    _tell_unread(path, samples)
     return samples
 
 # %% ../nbs/00_data.ipynb #e60726ff
@@ -159,7 +191,7 @@ def demo_samples() -> L: # of `Sample`, three products
     "What `onenip demo` trains on: hazelnuts and two kinds of solar cell"
     return hazelnut() + elpv()
 
-# %% ../nbs/00_data.ipynb #f55a5fb2
+# %% ../nbs/00_data.ipynb #24918b77
 def show_images(
     images, # uint8 (h w 3) or (h w), or maps (h w)
     titles=None, # one a picture
@@ -172,7 +204,9 @@ def show_images(
 ): # matplotlib figure
     "Draw `images` in a grid"
     import matplotlib.pyplot as plt # here: slow to load, and only figures need it
-    images, titles = list(images), titles and list(titles); cols = min(cols, len(images)); rows = -(-len(images)//cols)
+    images, titles = list(images), titles and list(titles)
+    cols = min(cols, len(images))
+    rows = -(-len(images)//cols)
     fig, axes = plt.subplots(rows, cols, figsize=(cols*side, rows*(side+.2*(titles is not None))), dpi=80, squeeze=False)
     for i, ax in enumerate(axes.flat):
         ax.axis('off')
@@ -185,27 +219,34 @@ def show_images(
     fig.tight_layout(pad=.3)
     return fig
 
-# %% ../nbs/00_data.ipynb #621e7526
+# %% ../nbs/00_data.ipynb #d361ff78
+def _make_folder(path):
+    "The folder `path`, made if it does not exist"
+    path = Path(path)
+    if path.exists() and not path.is_dir(): raise NotADirectoryError(f'{path} is a file: give a folder')
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
 def _check_image(image):
     "Size (w, h) of `image`; raises `ValueError` with its name if it cannot be read"
     if not isinstance(image, (str, Path)): return _open(image).size
-    if not Path(image).is_file(): raise FileNotFoundError(f'{image} does not exist: check the path')
-    try:
-        with Image.open(image) as im:
-            size = im.size
-            if im.format == 'PNG': im.verify()
-            else: im.draft('L', (32, 32)); im.load()
-    except Exception as e:
-        raise ValueError(f'{image} is not a readable image ({e}): replace the file or leave it out') from e
+    with _readable(image), Image.open(image) as im:
+        size = im.size
+        if im.format == 'PNG': im.verify()
+        else:
+            if im.getexif().get(0x0112, 1) > 4: size = size[::-1]    # stored lying on its side
+            im.draft('L', (32, 32))
+            im.load()
     return size
 
 def _check_sample(sample):
     "Raises if `sample`'s image or mask cannot be read, or they differ in size"
     size = _check_image(sample.image)
     if sample.mask is None: return
-    mask_size = _check_image(sample.mask)
+    mask_size = sample.mask.shape[::-1] if isinstance(sample.mask, np.ndarray) else _check_image(sample.mask)
     if mask_size != size:
-        raise ValueError(f'{sample.mask} is {mask_size[0]}×{mask_size[1]} pixels, its image {sample.name} is {size[0]}×{size[1]}: '
+        mask = sample.mask if isinstance(sample.mask, (str, Path)) else 'the mask in memory'
+        raise ValueError(f'{mask} is {mask_size[0]}×{mask_size[1]} pixels, its image {sample.name} is {size[0]}×{size[1]}: '
                          'a mask must have the size of its image')
 
 # %% ../nbs/00_data.ipynb #a4df42d9
@@ -233,8 +274,8 @@ def check_samples(
     with ThreadPoolExecutor() as pool: list(pool.map(_check_sample, samples))
     return samples
 
-# %% ../nbs/00_data.ipynb #734ad518
-def shared(
+# %% ../nbs/00_data.ipynb #d24dfe7e
+def _shared(
     *parts # path below the shared folder
 ) -> Path|None: # None, after a printed reason, where the data is absent
     "Optional test data below `ONENIP_SHARED`"

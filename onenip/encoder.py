@@ -25,7 +25,7 @@ def to_grid(
     b, n, c = tokens.shape
     return tokens.transpose(1, 2).reshape(b, c, int(n**.5), int(n**.5))
 
-# %% ../nbs/02_encoder.ipynb #a2021686
+# %% ../nbs/02_encoder.ipynb #3188bb6d
 def default_window(
     grid:int # side of the grid
 ) -> int: # side of the hidden window
@@ -38,11 +38,12 @@ def neighbour_mask(
 ) -> Tensor|None: # to add to attention logits, (g·g g·g): -inf where a key is hidden, else 0; None without mask
     "Hide from every query the keys around it"
     window = default_window(grid) if window is None else window
+    if window < 0: raise ValueError(f'window={window}: 0 (no mask) or more is expected')
     if window == 0: return None
     y, x = torch.arange(grid*grid)//grid, torch.arange(grid*grid)%grid
     near = lambda v: (v[:, None]-v[None]).abs() <= window//2
     hidden = near(y)&near(x)
-    if hidden.all(1).any(): raise ValueError(f'window={window} hides the whole grid of {grid} from some query: at most {(grid-1)//2*2-1} is possible')
+    if hidden.all(1).any(): raise ValueError(f'window={window} hides the whole grid of {grid} from some query: at most {grid//2*2-1} is possible')
     return torch.zeros(grid*grid, grid*grid).masked_fill(hidden, -torch.inf)
 
 # %% ../nbs/02_encoder.ipynb #e4eb534c
@@ -78,7 +79,7 @@ class Attention(nn.Module):
         logits = q@k.transpose(-2, -1)/q.shape[-1]**.5
         return (logits if mask is None else logits+mask).softmax(-1)
 
-# %% ../nbs/02_encoder.ipynb #396bba87
+# %% ../nbs/02_encoder.ipynb #d33a0d32
 class Position(nn.Module):
     "Learned positions (g·g width): [column(x), row(y)]"
     def __init__(self,
@@ -86,6 +87,7 @@ class Position(nn.Module):
         width:int # of a token
     ):
         super().__init__()
+        if width%2: raise ValueError(f'width={width}: an even number is expected, half for the row and half for the column')
         self.row, self.column = (nn.Parameter(torch.rand(grid, width//2)) for _ in range(2))
 
     def forward(self) -> Tensor:

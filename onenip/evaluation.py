@@ -5,9 +5,7 @@
 # %% auto #0
 __all__ = ['METRICS', 'metrics', 'Table']
 
-# %% ../nbs/10_evaluation.ipynb #829cce71
-from pathlib import Path
-
+# %% ../nbs/10_evaluation.ipynb #33dc1e80
 import numpy as np
 import pandas as pd
 from fastcore.basics import patch
@@ -42,14 +40,15 @@ def _auroc_ap(truth, scores):
     if not np.isfinite(scores).all(): raise ValueError('scores hold nan or infinity: the model did not train well, or the input is broken')
     return float(roc_auc_score(truth, scores)), float(average_precision_score(truth, scores))
 
-# %% ../nbs/10_evaluation.ipynb #d8fd670e
+# %% ../nbs/10_evaluation.ipynb #c5994589
 class Table:
     "Metrics of each product, and the scores behind them"
     def __init__(self,
         rows:dict, # product → metrics
         scores:pd.DataFrame, # a row an image: image, product, label, defect, image_score, prompt (product chosen), similarity
-        caption:str='' # how the numbers came about
-    ): self.rows, self.scores, self.caption = rows, scores, caption
+        caption:str='', # how the numbers came about
+        samples=() # of `Sample`, in the order of `scores`
+    ): self.rows, self.scores, self.caption, self.samples = rows, scores, caption, L(samples)
 
     def to_frame(self) -> pd.DataFrame: # columns i_auroc, i_ap, p_auroc, p_ap
         "A row a product and their 'mean' (over the products that have the metric)"
@@ -60,10 +59,10 @@ class Table:
     def _lines(self):
         "Rows of text: numbers of images, and metrics in percent, blank where there are none"
         count = self.scores.groupby('product').label.agg(['size', 'sum']).to_dict('index')
-        count['mean'] = {k: sum(c[k] for c in count.values()) for k in ('size', 'sum')}
         percent = lambda v: '' if np.isnan(v) else f'{100*v:.1f}'
         return [('product', 'normal', 'anomalous', 'I-AUROC', 'I-AP', 'P-AUROC', 'P-AP')] + [
-            (p, str(count[p]['size']-count[p]['sum']), str(count[p]['sum']), *map(percent, row)) for p, row in zip(self.to_frame().index, self.to_frame().values)]
+            (p, *((str(count[p]['size']-count[p]['sum']), str(count[p]['sum'])) if p in count else ('', '')), *map(percent, row))
+            for p, row in zip(self.to_frame().index, self.to_frame().values)]
 
     def _repr_markdown_(self):
         head, *rows = ['| '+' | '.join(line)+' |' for line in self._lines()]
@@ -91,21 +90,32 @@ def _test_samples(samples, pool):
     for s in test: _check_sample(s)
     return test
 
-# %% ../nbs/10_evaluation.ipynb #21334b08
+# %% ../nbs/10_evaluation.ipynb #9129addb
 @patch
 def _judge(self:Detector, samples, given, bs, progress):
     "Scores (a row an image), maps and masks (of the images whose truth is known) of one product's samples"
     rows, maps, masks = [], [], []
     products = [s.product for s in samples] if given else None
-    parts = 'product', 'similarity', 'image_score', 'anomaly_map'
-    results = (r for out in self._batches(samples, products, bs, progress) for r in zip(*(out[k] for k in parts)))
-    for (name, similarity, score, m), s in zip(results, samples):
-        rows.append(dict(image=s.name, product=s.product, label=s.label, defect=s.defect, image_score=score.item(), prompt=name, similarity=similarity.item()))
-        mask = _truth(s, m.shape[-1])
-        if mask is not None: maps.append(m[0].float().cpu().numpy()); masks.append(mask)
+    for k, out in enumerate(self._batches(samples, products, bs, progress)):
+        for i, s in enumerate(samples[k*bs:(k+1)*bs]):
+            rows.append(dict(image=s.name, product=s.product, label=s.label, defect=s.defect, image_score=out['image_score'][i].item(),
+                             prompt=out['product'][i], similarity=out['similarity'][i].item()))
+            mask = _truth(s, out['anomaly_map'].shape[-1])
+            if mask is None: continue
+            maps.append(out['anomaly_map'][i, 0].float().cpu().numpy())
+            masks.append(mask)
     return rows, maps, masks
 
-# %% ../nbs/10_evaluation.ipynb #7a92e6a0
+# %% ../nbs/10_evaluation.ipynb #3856f20f
+@patch
+def _caption(self:Detector, scores, prompt):
+    "How the numbers came about, in words"
+    right = (scores['prompt'] == scores['product']).mean()
+    how = 'product given' if prompt == 'given' else f'product chosen by the pool, rightly for {right:.1%} of the images'
+    pooled = f' over {self.score_pool}×{self.score_pool} averages' if self.score_pool else ''
+    return f'{self.backbone.name}, {self.backbone.size} px; {how}; image score: maximum{pooled}; {self.about}. Percent.'
+
+# %% ../nbs/10_evaluation.ipynb #ae898d7f
 @patch
 def evaluate(self:Detector,
     samples, # of `Sample`; the test images among them are judged
@@ -115,13 +125,11 @@ def evaluate(self:Detector,
 ) -> Table:
     "Metrics of each product"
     if prompt not in ('pool', 'given'): raise ValueError(f"prompt={prompt!r}: 'pool' or 'given' is expected")
-    test, result, rows = _test_samples(samples, self.pool), {}, []
-    for product, own in by_product(test).items():
+    products, result, rows = by_product(_test_samples(samples, self.pool)), {}, []
+    for product, own in products.items():
         own_rows, maps, masks = self._judge(own, prompt == 'given', bs, progress)
         rows += own_rows
-        marked = any(m.any() for m in masks)
+        marked = any(m.any() for m in masks)                         # without any mask there are no pixel metrics
         result[product] = metrics([r['image_score'] for r in own_rows], own.attrgot('label'), *((maps, masks) if marked else ()))
     scores = pd.DataFrame(rows)
-    how = 'product given' if prompt == 'given' else f'prompt chosen by the pool, rightly for {(scores["prompt"] == scores["product"]).mean():.1%} of the images'
-    pooled = f', over {self.score_pool}×{self.score_pool} averages' if self.score_pool else ''
-    return Table(result, scores, f'{self.backbone.name}, {self.backbone.size} px; {how}; image score: maximum{pooled}; c calibrated on held-back normal images. Percent.')
+    return Table(result, scores, self._caption(scores, prompt), L(products.values()).concat())

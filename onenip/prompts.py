@@ -5,17 +5,16 @@
 # %% auto #0
 __all__ = ['Prompt', 'cosine', 'medoid', 'PromptPool']
 
-# %% ../nbs/07_prompts.ipynb #b0bb1bde
+# %% ../nbs/07_prompts.ipynb #9e195469
 from collections import namedtuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
-from fastcore.foundation import L
 from torch import Tensor
 
-from .data import by_product, load_image, normals
+from .data import Sample, by_product, load_image, normals
 from .features import Backbone, FeatureNorm
 
 # %% ../nbs/07_prompts.ipynb #bf8a42e6
@@ -66,11 +65,13 @@ class PromptPool:
         self.images.append(load_image(image, self.backbone.size))
         self.feats = torch.cat([self.feats.to(feats.device), feats[None]])
 
-# %% ../nbs/07_prompts.ipynb #9ee19e70
+# %% ../nbs/07_prompts.ipynb #6a7de6c4
 @patch
 def __len__(self:PromptPool): return len(self.products)
 @patch
 def __contains__(self:PromptPool, product:str): return product in self.products
+@patch
+def __iter__(self:PromptPool): return iter(self.products)
 @patch
 def __getitem__(self:PromptPool, product:str): return Prompt(self.images[self.index(product)], self.feats[self.index(product)])
 @patch
@@ -84,7 +85,12 @@ def restore(cls:PromptPool, backbone, norm, products, images, feats) -> PromptPo
     pool.places = [None]*len(pool)
     return pool
 
-# %% ../nbs/07_prompts.ipynb #fad016f2
+@patch
+def copy(self:PromptPool) -> PromptPool:
+    "Another pool with the same prompts; adding to one leaves the other alone"
+    return PromptPool.restore(self.backbone, self.norm, self.products, self.images, self.feats)
+
+# %% ../nbs/07_prompts.ipynb #c8ec3dee
 @patch
 def index(self:PromptPool,
     product:str # name
@@ -100,6 +106,8 @@ def add(self:PromptPool,
 ):
     "Add a product with its prompt"
     if name in self: raise ValueError(f'product {name!r} is in the pool already: choose another name')
+    sample = image if isinstance(image, Sample) else Sample(image, name)  # refuses what is no name
+    if sample.label: raise ValueError(f'{sample.name} is anomalous: a prompt is a normal image')
     self._put(name, image, self._encode([image])[0])
 
 @patch

@@ -5,8 +5,7 @@
 # %% auto #0
 __all__ = ['residual_map', 'Refiner', 'refined_map', 'dice_loss', 'fuse', 'image_score']
 
-# %% ../nbs/05_refiner.ipynb #5a42d0f6
-import torch
+# %% ../nbs/05_refiner.ipynb #065c8115
 import torch.nn.functional as F
 from torch import nn, Tensor
 
@@ -69,11 +68,12 @@ def fuse(
     "S = (1-α)·S_rec + α·c·S_ref (Eq. 10)"
     return residual if refined is None else (1-alpha)*residual + alpha*scale*refined
 
-# %% ../nbs/05_refiner.ipynb #37e859f1
+# %% ../nbs/05_refiner.ipynb #718df81b
 def image_score(
     maps:Tensor, # anomaly maps (b 1 h w)
     pool:int=None # side of the squares that are averaged first, at every position; None: the maximum itself
 ) -> Tensor: # (b,)
     "Maximum of each map"
+    if pool and not 1 <= pool <= maps.shape[-1]: raise ValueError(f'pool={pool}: between 1 and {maps.shape[-1]}, the side of the map, is expected')
     if pool: maps = F.avg_pool2d(maps, pool, stride=1)
-    return maps.amax((1, 2, 3))
+    return maps.flatten(1).amax(1)

@@ -5,19 +5,18 @@
 # %% auto #0
 __all__ = ['heat_map', 'write_report']
 
-# %% ../nbs/10a_report.ipynb #6dacdc1a
+# %% ../nbs/10a_report.ipynb #ad929edc
 import base64
 import io
 from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
-from fastcore.foundation import L
 from jinja2 import Environment
 from matplotlib import colormaps
 from PIL import Image, ImageFilter
 
-from .data import by_product, load_mask
+from .data import _make_folder, load_mask
 from .evaluation import Table
 from .inference import Detector
 
@@ -43,12 +42,14 @@ def _data_url(image):
     Image.fromarray(image).save(buffer, 'JPEG', quality=88)
     return 'data:image/jpeg;base64,' + base64.b64encode(buffer.getvalue()).decode()
 
-# %% ../nbs/10a_report.ipynb #a5e92760
+# %% ../nbs/10a_report.ipynb #886aad13
 def _groups(scores, threshold):
-    "Rows of the test images of one product: found, missed and false alarms, each in the order to show them"
+    "Rows of the test images of one product by title, each in the order to show them; without a threshold only the defects"
     s = scores.sort_values('image_score', ascending=False)
-    bad, flagged = s.label == 1, s.image_score > threshold
-    return s[bad & flagged], s[bad & ~flagged][::-1], s[~bad & flagged]
+    bad = s.label == 1
+    if threshold is None: return {'Defects, by score': s[bad]}
+    flagged = s.image_score > threshold
+    return {'Defects found': s[bad & flagged], 'Defects missed': s[bad & ~flagged][::-1], 'False alarms': s[~bad & flagged]}
 
 def _cards(detector, samples, given, low, high):
     "Photo and heat map of each of `samples`"
@@ -59,38 +60,38 @@ def _cards(detector, samples, given, low, high):
                           score=f'{p.image_score:.2f}', defect=s.defect, file=Path(s.name).name))
     return cards
 
-# %% ../nbs/10a_report.ipynb #0c7c2723
+# %% ../nbs/10a_report.ipynb #e3c48b91
 def _product(detector, name, scores, samples, most):
     "What the page says of one product"
-    threshold = detector.thresholds.get(name, np.inf)
-    found, missed, alarms = groups = _groups(scores, threshold)
+    threshold = detector.thresholds.get(name)
+    groups = _groups(scores, threshold)
     bad, good = (scores.label == 1).sum(), (scores.label == 0).sum()
-    summary = f'{len(found)} of {bad} defects found, {len(missed)} missed; {len(alarms)} of {good} normal images raised a false alarm. '
-    summary += f'Threshold: {threshold:.2f}.' if np.isfinite(threshold) else 'No normal image was held back, so there is no threshold.'
-    low, high = threshold/2 if np.isfinite(threshold) else 0, max(scores.image_score.max(), 1e-9)
-    shown = [[samples[i] for i in g.index[:most]] for g in groups]
-    told = lambda part: [scores['prompt'][i] for i in part.index[:most]] # the same prompts as in the table
-    titles = 'Defects found', 'Defects missed', 'False alarms'
-    return dict(name=name, summary=summary, prompt=_data_url(detector.pool[name].image),
-                groups=[dict(title=t, cards=_cards(detector, s, told(g), low, high)) for t, s, g in zip(titles, shown, groups)])
+    if threshold is None: summary = f'{bad} defects and {good} normal images. No normal image was held back from training, so there is no threshold.'
+    else:
+        found, missed, alarms = map(len, groups.values())
+        summary = f'{found} of {bad} defects found, {missed} missed; {alarms} of {good} normal images raised a false alarm. Threshold: {threshold:.2f}.'
+    low, high = (threshold or scores.image_score.min())/2, scores.image_score.max()
+    shown = []
+    for title, group in groups.items():
+        part = group[:most] # judged with the same prompts as in the table
+        cards = _cards(detector, [samples[i] for i in part.index], part['prompt'].tolist(), low, high)
+        shown.append(dict(title=title if len(part) == len(group) else f'{title}, {len(part)} of {len(group)}', cards=cards))
+    return dict(name=name, summary=summary, prompt=_data_url(detector.pool[name].image), groups=shown)
 
-# %% ../nbs/10a_report.ipynb #a974899e
+# %% ../nbs/10a_report.ipynb #95f56cd7
 def write_report(
     detector:Detector,
     table:Table, # from `detector.evaluate(samples)`
-    samples, # the same `Sample`s
     folder:str|Path, # is made if it does not exist
     title:str='Defects found by OneNIP',
     credits=(), # lines on origin and licence of the images
     most:int=6 # images a group
 ) -> Path: # the HTML file
     "Write `report.html`, self-contained, and `scores.csv` into `folder`"
-    folder = Path(folder); folder.mkdir(parents=True, exist_ok=True)
-    test = L(s for own in by_product([s for s in samples if s.split == 'test']).values() for s in own)
-    if [s.name for s in test] != table.scores.image.tolist(): raise ValueError('table and samples do not belong together: give the samples that were evaluated')
-    products = [_product(detector, p, scores, test, most) for p, scores in table.scores.groupby('product')]
+    folder = _make_folder(folder)
+    products = [_product(detector, p, scores, table.samples, most) for p, scores in table.scores.groupby('product')]
     head, *rows = table._lines()
-    about = f'One model for {len(products)} products: {detector!r}.'
+    about = f'{detector!r}.'
     page = Environment(autoescape=True).from_string((files('onenip')/'assets'/'report.html').read_text(encoding='utf-8')).render(
         title=title, about=about, head=head, rows=rows, caption=table.caption, products=products, credits=credits)
     table.scores.to_csv(folder/'scores.csv', index=False)

@@ -5,38 +5,50 @@
 # %% auto #0
 __all__ = ['cutpaste', 'perlin_mask', 'Textures', 'perlin_paste', 'synthesize']
 
-# %% ../nbs/04_synthesis.ipynb #62bc0a0f
+# %% ../nbs/04_synthesis.ipynb #d026a4d3
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-from .data import IMAGE_SUFFIXES, load_image
+from .data import IMAGE_SUFFIXES, _check_image, load_image
 
-# %% ../nbs/04_synthesis.ipynb #1a7cb95a
+# %% ../nbs/04_synthesis.ipynb #9fee0ad8
 def _patch_size(h, w, rng):
     "Height and width of a patch of an image of h×w pixels"
     area = rng.uniform(.02, .15)*h*w
     aspect = rng.uniform(.3, 1) if rng.random() < .5 else rng.uniform(1, 3.3)         # width / height
     return min(int((area/aspect)**.5), h), min(int((area*aspect)**.5), w)
 
+def _shift_hue(im, shift, saturation=0):
+    "Turn the hue by `shift` and raise the saturation, both in units of 1/255"
+    h, s, v = im.convert('HSV').split()
+    s = s.point(lambda x: min(max(x+saturation, 0), 255))
+    return Image.merge('HSV', (h.point(lambda x: (x+shift)%256), s, v)).convert('RGB')
+
 def _colour_jitter(im, rng):
     "Change brightness, contrast, saturation (by up to 40 %) and hue (by up to .1 of the circle), in random order"
-    def hue(im, shift):
-        h, s, v = im.convert('HSV').split()
-        return Image.merge('HSV', (h.point(lambda x: (x+round(shift*255))%256), s, v)).convert('RGB')
-    enhance = lambda kind: lambda im, f: kind(im).enhance(1+4*f)
-    changes = [*map(enhance, (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)), hue]
-    for i in rng.permutation(4): im = changes[i](im, rng.uniform(-.1, .1))
+    for kind in rng.permutation([ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color, None]):
+        if kind is None: im = _shift_hue(im, round(255*rng.uniform(-.1, .1)))
+        else: im = kind(im).enhance(rng.uniform(.6, 1.4))
     return im
 
-# %% ../nbs/04_synthesis.ipynb #dbc3ab16
+def _check_pixels(image):
+    "Raise if `image` is not uint8 (h w 3)"
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        told = f'of type {image.dtype} and shape {image.shape}' if isinstance(image, np.ndarray) else f'of type {type(image).__name__}'
+        raise ValueError(f'image {told}: a uint8 array (h, w, 3) is expected, see load_image')
+    if min(image.shape[:2]) < 16: raise ValueError(f'image of {image.shape[0]}×{image.shape[1]} pixels: at least 16×16 are expected')
+
+# %% ../nbs/04_synthesis.ipynb #c03d21b6
 def cutpaste(
     image:np.ndarray, # uint8 (h w 3)
-    rng:np.random.Generator
+    rng:np.random.Generator|int # or a seed
 ) -> tuple: # pseudo-anomaly, uint8 (h w 3), and its mask, bool (h w)
     "Paste a piece of `image`, its colours jittered, somewhere else: a patch or a rotated scar, half of the time each"
+    _check_pixels(image)
+    rng = np.random.default_rng(rng)
     h, w = image.shape[:2]
     scar = rng.random() >= .5
     ph, pw = (min(int(rng.integers(10, 26)), h), min(int(rng.integers(2, 17)), w)) if scar else _patch_size(h, w, rng)
@@ -65,7 +77,7 @@ def _perlin(h, w, cells, rng):
     top, bottom = (corner(dy, 0)+_fade(tx)*(corner(dy, 1)-corner(dy, 0)) for dy in (0, 1))
     return np.sqrt(2, dtype=np.float32)*(top+_fade(ty)*(bottom-top))
 
-# %% ../nbs/04_synthesis.ipynb #2a26cd4c
+# %% ../nbs/04_synthesis.ipynb #ec1940d0
 def _blobs(h, w, rng):
     "Thresholded Perlin noise with 2 to 32 cells along each axis, bool (h w); seldom empty"
     cells = [min(int(2**rng.integers(1, 6)), n) for n in (h, w)]
@@ -77,10 +89,12 @@ def perlin_mask(
     rng:np.random.Generator
 ) -> np.ndarray: # bool (h w), never empty
     "Blobs of Perlin noise, drawn again while there are none"
-    while not (mask := _blobs(h, w, rng)).any(): pass
-    return mask
+    if min(h, w) < 16: raise ValueError(f'a mask of {h}×{w} pixels: at least 16×16 are expected')
+    while True:
+        mask = _blobs(h, w, rng)
+        if mask.any(): return mask
 
-# %% ../nbs/04_synthesis.ipynb #a86512e2
+# %% ../nbs/04_synthesis.ipynb #47a8ae9c
 def _gamma(im, rng):
     tables = [(np.linspace(0, 1, 256)**rng.uniform(.5, 2)*255).round().astype(int).tolist() for _ in range(3)]
     return im.point(sum(tables, []))
@@ -89,10 +103,7 @@ def _brightness(im, rng):
     factor, shift = rng.uniform(.8, 1.2), rng.uniform(-30, 30)
     return im.point(lambda x: min(max(x*factor+shift, 0), 255))
 
-def _hue_saturation(im, rng):
-    dh, ds = rng.integers(-50, 51, 2).tolist()
-    h, s, v = im.convert('HSV').split()
-    return Image.merge('HSV', (h.point(lambda x: (x+dh)%256), s.point(lambda x: min(max(x+ds, 0), 255)), v)).convert('RGB')
+def _hue_saturation(im, rng): return _shift_hue(im, *rng.integers(-50, 51, 2).tolist())
 
 _OPERATIONS = [
     _gamma, _brightness, _hue_saturation,
@@ -110,7 +121,7 @@ def _augment(texture, rng):
     for i in rng.permutation(len(_OPERATIONS))[:3]: im = _OPERATIONS[i](im, rng)
     return np.asarray(im)
 
-# %% ../nbs/04_synthesis.ipynb #ead7c443
+# %% ../nbs/04_synthesis.ipynb #36523d20
 class Textures:
     "Foreign images: `textures(rng, size, product)` gives one, uint8 (h w 3)"
     def __init__(self,
@@ -122,8 +133,10 @@ class Textures:
             self.files, self.samples = [skimage/f'{name}.png' for name in ('brick', 'grass', 'gravel')], list(samples)
             return
         if not Path(folder).is_dir(): raise FileNotFoundError(f'textures={folder} is not a folder: give one with texture images')
-        self.files, self.samples = sorted(f for f in Path(folder).rglob('*') if f.suffix.lower() in IMAGE_SUFFIXES), []
+        self.files = sorted(f for f in Path(folder).rglob('*') if f.suffix.lower() in IMAGE_SUFFIXES and f.is_file() and f.name[0] != '.')
+        self.samples = []
         if not self.files: raise ValueError(f'textures={folder} holds no images')
+        for f in self.files: _check_image(f)
 
     def __call__(self,
         rng:np.random.Generator,
@@ -142,13 +155,15 @@ class Textures:
         y, x = int(rng.integers(0, h-ch+1)), int(rng.integers(0, w-cw+1))
         return Image.fromarray(image[y:y+ch, x:x+cw])
 
-# %% ../nbs/04_synthesis.ipynb #f0ea047a
+# %% ../nbs/04_synthesis.ipynb #898ae41d
 def perlin_paste(
     image:np.ndarray, # uint8 (h w 3)
     texture:np.ndarray, # uint8 (h' w' 3), stretched to the image
-    rng:np.random.Generator
+    rng:np.random.Generator|int # or a seed
 ) -> tuple: # pseudo-anomaly, uint8 (h w 3), and its mask, bool (h w)
     "Let an augmented `texture` show through blobs of Perlin noise"
+    _check_pixels(image)
+    rng = np.random.default_rng(rng)
     h, w = image.shape[:2]
     mask = perlin_mask(h, w, rng)
     if texture.shape[:2] != (h, w): texture = np.asarray(Image.fromarray(texture).resize((w, h), Image.BILINEAR))
@@ -158,7 +173,7 @@ def perlin_paste(
     pseudo[mask] = mixed.round().astype(np.uint8)
     return pseudo, mask
 
-# %% ../nbs/04_synthesis.ipynb #82fcdeae
+# %% ../nbs/04_synthesis.ipynb #5653f693
 def synthesize(
     image:np.ndarray, # normal image, uint8 (h w 3)
     rng:np.random.Generator|int=0, # or a seed
@@ -167,8 +182,7 @@ def synthesize(
     p_cutpaste:float=.5 # probability of CutPaste; else Perlin paste
 ) -> tuple: # pseudo-anomaly, uint8 (h w 3), and its mask, bool (h w)
     "A pseudo-anomaly of `image`, by CutPaste or by Perlin paste"
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise ValueError(f'image of type {image.dtype} and shape {image.shape}: uint8 (h, w, 3) is expected, see load_image')
+    _check_pixels(image)
     rng = np.random.default_rng(rng)
     if not isinstance(textures, Textures): textures = Textures(textures)
     if rng.random() < p_cutpaste: return cutpaste(image, rng)
