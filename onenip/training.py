@@ -111,13 +111,13 @@ class NormalBank:
     def __getitem__(self, places): # standardised features (n c g g), float32
         return self.norm(self.feats[places].float())
 
-# %% ../nbs/08_training.ipynb #94f4024a
+# %% ../nbs/08_training.ipynb #08228273
 def onenip_dls(
     samples, # of `Sample`; normal training images are used
     backbone:Backbone,
     bs:int=8, # targets a batch; the network sees twice as many
     seed:int=0, # of the split, the order and the pseudo-anomalies
-    textures=None, # folder of texture images; None: scikit-image's and crops of other products
+    textures=None, # folder of texture images, or `Textures`; None: scikit-image's and crops of other products
     held_back:float=.1, # share of the normal images kept for validation and calibration
     prompt_mode:str='random', # prompt of a training image: 'random' normal image of its product, or 'fixed'
     epoch_steps:int=None, # batches an epoch; None: each image once
@@ -127,7 +127,7 @@ def onenip_dls(
 ) -> DataLoaders: # its `bank` is the `NormalBank`
     "Training and validation batches of (targets, prompts, pseudo-anomalies, masks)"
     if prompt_mode not in ('random', 'fixed'): raise ValueError(f"prompt_mode={prompt_mode!r}: 'random' or 'fixed' is expected")
-    if textures is not None: textures = Textures(textures)           # a wrong folder is told before the work begins
+    if textures is not None and not isinstance(textures, Textures): textures = Textures(textures)       # a wrong folder is told at once
     bank = NormalBank(samples, backbone, held_back, seed, standardise, device)
     textures = textures or Textures(samples=bank.samples[bank.use])
     fixed = [bank.use[i] for i in bank.pool.places]
