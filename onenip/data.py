@@ -88,12 +88,13 @@ def load_image(
     im = im.convert('RGB')
     return np.array(im if size is None else im.resize((size, size), Image.BILINEAR))
 
-# %% ../nbs/00_data.ipynb #215df90a
+# %% ../nbs/00_data.ipynb #452cc564
 def load_mask(
     mask:str|Path|Image.Image|np.ndarray, # what to load
     size:int=None # side of the square to resize to, in pixels; None keeps the size
 ) -> np.ndarray: # True where defective, bool (h w)
     "Read `mask` (defective where > 0) and resize it with nearest neighbour to a square of `size`"
+    if isinstance(mask, Sample): raise TypeError('a Sample is no mask: give its mask, load_mask(sample.mask)')
     im = _open(np.asarray(mask) > 0 if isinstance(mask, np.ndarray) else mask)
     if im.mode not in ('1', 'L', 'I', 'I;16', 'P'): im = im.convert('L')
     return np.array(im if size is None else im.resize((size, size), Image.NEAREST)) > 0
@@ -219,13 +220,21 @@ def show_images(
     fig.tight_layout(pad=.3)
     return fig
 
-# %% ../nbs/00_data.ipynb #d361ff78
+# %% ../nbs/00_data.ipynb #970a80dd
 def _make_folder(path):
     "The folder `path`, made if it does not exist"
     path = Path(path)
     if path.exists() and not path.is_dir(): raise NotADirectoryError(f'{path} is a file: give a folder')
     path.mkdir(parents=True, exist_ok=True)
     return path
+
+def _replace(folder, name, write):
+    "Write the file `name` in `folder` by `write(path)`, whole or not at all"
+    new = folder/f'.{name}.{os.getpid()}.new'
+    try:
+        write(new)
+        os.replace(new, folder/name)
+    finally: new.unlink(missing_ok=True)
 
 def _check_image(image):
     "Size (w, h) of `image`; raises `ValueError` with its name if it cannot be read"

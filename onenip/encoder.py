@@ -46,7 +46,14 @@ def neighbour_mask(
     if hidden.all(1).any(): raise ValueError(f'window={window} hides the whole grid of {grid} from some query: at most {grid//2*2-1} is possible')
     return torch.zeros(grid*grid, grid*grid).masked_fill(hidden, -torch.inf)
 
-# %% ../nbs/02_encoder.ipynb #e4eb534c
+# %% ../nbs/02_encoder.ipynb #f635bef9
+def _attend(q, k, v, mask, dropout):
+    "torch's attention; on a processor always in full precision, which is faster there than bfloat16"
+    if q.device.type == 'cpu' and q.dtype == torch.bfloat16:
+        with torch.autocast('cpu', enabled=False): return F.scaled_dot_product_attention(q.float(), k.float(), v.float(), mask, dropout)
+    return F.scaled_dot_product_attention(q, k, v, mask, dropout)
+
+# %% ../nbs/02_encoder.ipynb #ed974f85
 class Attention(nn.Module):
     "Multi-head attention with packed projections; queries, keys and values come separately"
     def __init__(self,
@@ -70,7 +77,7 @@ class Attention(nn.Module):
     def forward(self, q:Tensor, k:Tensor, v:Tensor, mask:Tensor=None) -> Tensor:
         "Each query's mixture of values, (b n width); `mask` (n n) is added to the logits"
         q, k, v = (self._project(i, x) for i, x in enumerate((q, k, v)))              # (b heads n width/heads)
-        out = F.scaled_dot_product_attention(q, k, v, mask, self.dropout if self.training else 0.)
+        out = _attend(q, k, v, mask, self.dropout if self.training else 0.)
         return self.out_proj(out.transpose(1, 2).flatten(2))                          # (b n width)
 
     def weights(self, q:Tensor, k:Tensor, mask:Tensor=None) -> Tensor:

@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['OneNIP', 'loss_parts', 'weigh', 'onenip_loss']
 
-# %% ../nbs/06_model.ipynb #19f7c840
+# %% ../nbs/06_model.ipynb #d124d49d
 import re
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -25,7 +26,7 @@ def _init(module):
         nn.init.xavier_uniform_(module.weight)
         if module.bias is not None: nn.init.zeros_(module.bias)
 
-# %% ../nbs/06_model.ipynb #143e69a8
+# %% ../nbs/06_model.ipynb #3d8f3f08
 class OneNIP(nn.Module):
     "Restore features under the guidance of one normal image, and find the defects in the restoration error"
     def __init__(self,
@@ -50,6 +51,7 @@ class OneNIP(nn.Module):
                            decoder_layers=decoder_layers, prompt=prompt, refiner=refiner, window=window, dropout=dropout,
                            jitter=jitter, version=version, size=size or 16*grid)
         self.channels, self.grid, self.prompt, self.jitter, self.size = channels, grid, prompt, jitter, size or 16*grid
+        self.mixed = False # multiply matrices in bfloat16 in training
         parts = width, heads, ff, dropout
         self.pos = Position(grid, width)
         self.register_buffer('mask', neighbour_mask(grid, window), persistent=False)
@@ -79,22 +81,30 @@ def encode_prompt(self:OneNIP,
     "Encode prompts once, for `model(feats, prompt_tokens=tokens)`"
     return self.encode(prompt_feats)
 
-# %% ../nbs/06_model.ipynb #45dcd5f5
+# %% ../nbs/06_model.ipynb #fd30ef4f
 @patch
 def forward(self:OneNIP,
     feats:Tensor, # of the targets (b channels grid grid)
     prompt_feats:Tensor=None, # of the prompts, same shape, or 1 for all targets; not needed with prompt='none'
-    prompt_tokens:Tensor=None # from `encode_prompt`, instead of `prompt_feats`
+    prompt_tokens:Tensor=None, # from `encode_prompt`, instead of `prompt_feats`
+    which:Tensor=None # place of each target's prompt among the prompts (b,); None: one for each, or one for all
 ) -> tuple: # restored features (b channels grid grid), mask logits (b 1 size size) or None
     "Restore `feats` and predict the mask of what had to be restored"
-    f, p = self.encode(feats), None
-    if self.prompt != 'none':
-        if prompt_tokens is None and prompt_feats is None: raise ValueError(f'prompt={self.prompt!r}: give prompt_feats or prompt_tokens')
-        p = self.encode_prompt(prompt_feats) if prompt_tokens is None else prompt_tokens
-        if p.shape[0] not in (1, f.shape[0]): raise ValueError(f'{p.shape[0]} prompts for {f.shape[0]} targets: give one for each, or one for all')
-        p = p.expand_as(f)
-    restored = to_grid(self.output_proj(self.decoder(f, p, self.pos(), self.mask))).to(feats.dtype)        # full precision under autocast
-    return restored, self.refiner((restored-feats).abs()) if self.refiner else None
+    with torch.autocast(feats.device.type, torch.bfloat16) if self.mixed and self.training else nullcontext():
+        f, p = self.encode(feats), None
+        if self.prompt != 'none': p = self._prompt_tokens(prompt_feats, prompt_tokens, which, len(f)).expand_as(f)
+        restored = to_grid(self.output_proj(self.decoder(f, p, self.pos(), self.mask)))
+        logits = self.refiner((restored-feats).abs()) if self.refiner else None
+    return restored.to(feats.dtype), logits if logits is None else logits.to(feats.dtype)
+
+@patch
+def _prompt_tokens(self:OneNIP, feats, tokens, which, n):
+    "Encoded prompts for `n` targets (n or 1, grid·grid, width)"
+    if tokens is None and feats is None: raise ValueError(f'prompt={self.prompt!r}: give prompt_feats or prompt_tokens')
+    p = self.encode_prompt(feats) if tokens is None else tokens
+    if which is not None: p = p[which]
+    if p.shape[0] not in (1, n): raise ValueError(f'{p.shape[0]} prompts for {n} targets: give one for each, one for all, or say which')
+    return p
 
 # %% ../nbs/06_model.ipynb #6f3ab13e
 _OFFICIAL = [ # pattern in the released names → ours

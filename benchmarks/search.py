@@ -1,0 +1,115 @@
+"""Train with changes to a recipe, and log how well the result finds defects.
+
+    python benchmarks/search.py base                                   the recipe `quick` as it is
+    python benchmarks/search.py jitter0 jitter=0 lr=2e-3               with changes: fields of `Preset`, arguments of `OneNIP`
+    python benchmarks/search.py long epochs=40 --on report --seed 2    on the products that are reported
+    python benchmarks/search.py nearest --on report                    `nearest`: the training-free detector
+    python benchmarks/search.py paper --preset paper backbone=tf_efficientnet_lite0
+
+Settings are chosen on magnetic tiles, hazelnuts and solar cells (`--on choose`), and reported on others (`--on report`: all five
+products of the folder ONENIP_SHARED/data). A run adds a line to `nbs/experiments/search.jsonl`: for every way of weighing the
+two maps and of scoring an image, the I-AUROC of each product, and the P-AP of those with masks.
+"""
+import argparse, ast, json, time
+from pathlib import Path
+
+import numpy as np
+import torch
+from fastcore.foundation import L
+from fastprogress.fastprogress import progress_bar
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from onenip.all import *
+from onenip.data import _shared
+from onenip.neighbours import NearestNeighbour
+
+LOG = Path(__file__).resolve().parent.parent/'nbs/experiments/search.jsonl'
+ALPHAS, POOLS = (0., .5, .75, 1.), (None, 16, 32)
+
+
+def some(samples, n):
+    "`n` of `samples`, always the same"
+    return samples[np.random.default_rng(0).permutation(len(samples))[:n].tolist()]
+
+
+def products_to_choose_on():
+    "Hazelnuts, solar cells, and a part of the magnetic tiles"
+    known = get_samples(_shared('data'))
+    tiles = known.filter(lambda s: s.product == 'magnetic_tile')
+    test = tiles.filter(lambda s: s.split == 'test')
+    return (known.filter(lambda s: s.product == 'hazelnut') + some(normals(tiles), 160) + some(test.filter(lambda s: not s.label), 60)
+            + some(test.filter(lambda s: s.label), 120) + elpv(80, 70))
+
+
+SETS = dict(choose=products_to_choose_on, report=lambda: get_samples(_shared('data')))
+
+
+@torch.no_grad()
+def maps_of(detector, samples, bs=32):
+    "Residual and refined maps (n 1 size size) of `samples`, and the product that was chosen for each"
+    outs = [detector.infer(samples[i:i+bs]) for i in progress_bar(range(0, len(samples), bs))]
+    join = lambda k: None if outs[0][k] is None else torch.cat([o[k] for o in outs])
+    return join('residual_map'), join('refined_map'), sum([o['product'] for o in outs], [])
+
+
+def scores(samples, maps, pool):
+    "I-AUROC of each product; and P-AP of those with masks, if no `pool` is given"
+    size, out = maps.shape[-1], {}
+    image = image_score(maps, pool).numpy()
+    for product in by_product(samples):
+        own = [i for i, s in enumerate(samples) if s.product == product]
+        row = out[product] = dict(i_auroc=roc_auc_score([samples[i].label for i in own], image[own]))
+        if pool is None and any(samples[i].mask is not None for i in own):
+            masks = [np.zeros((size, size), bool) if samples[i].mask is None else load_mask(samples[i].mask, size) for i in own]
+            row['p_ap'] = average_precision_score(np.stack(masks).ravel(), maps[own].numpy().ravel())
+    return out
+
+
+def evaluate(detector, samples):
+    "Scores for every weight of the refined map and every way to score an image, and the share of right products"
+    test = samples.filter(lambda s: s.split == 'test')
+    residual, refined, chosen = maps_of(detector, test)
+    weights = ALPHAS if refined is not None else (0.,)
+    table = {f'{a}/{p}': scores(test, fuse(residual, refined, detector.scale, a), p) for a in weights for p in POOLS}
+    return dict(scores=table, right=float(np.mean([a == b for a, b in zip(chosen, test.attrgot('product'))])))
+
+
+def run(samples, preset, seed, changes):
+    "A trained detector, the seconds it took, and the parts of the loss over training"
+    preset = get_preset(preset, **changes)
+    dls = onenip_dls(samples, Backbone(preset.backbone, preset.size), preset.bs, seed, prompt_mode=preset.prompt_mode,
+                     epoch_steps=preset.epoch_steps, standardise=preset.standardise, reuse=preset.reuse)
+    learn = onenip_learner(dls, preset, seed)
+    start = time.time()
+    with learn.no_bar(), learn.no_logging(): learn.fit_onenip()
+    seconds = time.time()-start
+    parts = {k: [round(float(np.mean(p)), 4) for p in np.array_split([q[k] for q in learn.parts], 20)] for k in learn.parts[0]}
+    return learn.detector(), dict(seconds=round(seconds), steps=len(learn.parts), parts=parts)
+
+
+def value(text):
+    "A number, a name or None of the command line"
+    try: return ast.literal_eval(text)
+    except (ValueError, SyntaxError): return text
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('name', help='of the run; `nearest` is the training-free detector')
+    parser.add_argument('changes', nargs='*', help='name=value')
+    parser.add_argument('--preset', default='quick')
+    parser.add_argument('--on', choices=SETS, default='choose')
+    parser.add_argument('--seed', type=int, default=0)
+    args = parser.parse_args()
+    changes = {k: value(v) for k, v in (c.split('=', 1) for c in args.changes)}
+    samples = SETS[args.on]()
+    if args.name == 'nearest': detector, told = NearestNeighbour.fit(samples, seed=args.seed, **changes), {}
+    else: detector, told = run(samples, args.preset, args.seed, changes)
+    line = dict(name=args.name, preset=args.preset, on=args.on, seed=args.seed, changes=changes, threads=torch.get_num_threads(), **told, **evaluate(detector, samples))
+    LOG.parent.mkdir(exist_ok=True)
+    with LOG.open('a') as f: f.write(json.dumps(line)+'\n')
+    for key, row in line['scores'].items():
+        print(f'{key:9}', ' '.join(f"{p} {v['i_auroc']:.3f}" + (f"/{v['p_ap']:.3f}" if 'p_ap' in v else '') for p, v in row.items()))
+
+
+if __name__ == '__main__': main()
