@@ -5,10 +5,9 @@
 # %% auto #0
 __all__ = ['Prediction', 'Detector', 'train']
 
-# %% ../nbs/09_inference.ipynb #564c4367
+# %% ../nbs/09_inference.ipynb #ca3a0d52
 import hashlib
 import json
-import os
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,14 +24,15 @@ from torch import Tensor
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from .data import Sample, _check_image, _make_folder, load_image, show_images
+from .data import Sample, _check_image, _make_folder, _replace, load_image, show_images
 from .features import Backbone, FeatureNorm
 from .model import OneNIP
 from .prompts import PromptPool
 from .refiner import fuse, image_score, refined_map, residual_map
-from .training import Preset, get_preset, onenip_dls, onenip_learner
+from .recipes import Preset, get_preset
+from .training import onenip_dls, onenip_learner
 
-# %% ../nbs/09_inference.ipynb #222d3d98
+# %% ../nbs/09_inference.ipynb #c915b52b
 @dataclass
 class Prediction:
     "The verdict on one image; maps have the size of the model's input, (size size), float32"
@@ -46,7 +46,7 @@ class Prediction:
     image:np.ndarray = None # the image as the model saw it, uint8 (size size 3)
 
     def __repr__(self):
-        return f'Prediction(product={self.product!r}, similarity={self.similarity:.3f}, image_score={self.image_score:.3f})'
+        return f'Prediction(product={self.product!r}, similarity={self.similarity:.3f}, image_score={self.image_score:.3g})'
 
     def show(self):
         "Image, prompt and maps side by side"
@@ -159,11 +159,11 @@ def predict(self:Detector,
                                           image=out['image'][j], **{k: None if m is None else m[j] for k, m in maps.items()}))
     return predictions
 
-# %% ../nbs/09_inference.ipynb #088a237d
+# %% ../nbs/09_inference.ipynb #9e5017aa
 def _seeded_pairs(dls):
     "Held-back normal images and their seeded pseudo-anomalies, uint8 (h w 3), with their products"
     held = dls.bank.samples[dls.bank.held]
-    pseudo = [dls.valid.dataset[k][2].numpy() for k in range(len(held))]
+    pseudo = [dls.valid.dataset.pseudo(k)[0] for k in range(len(held))]
     return [load_image(s, dls.bank.backbone.size) for s in held], pseudo, held.attrgot('product')
 
 # %% ../nbs/09_inference.ipynb #fb0201cf
@@ -187,16 +187,16 @@ def calibrate(self:Detector,
     self.scale = ((max(r.max() for r in residual)+min(r.min() for r in residual))/2).item()
     self.set_thresholds(images, products)
 
-# %% ../nbs/09_inference.ipynb #58490813
+# %% ../nbs/09_inference.ipynb #f9177756
 @patch
 def detector(self:Learner) -> Detector:
     "The trained model as a `Detector`, calibrated on the validation images; further training does not change it"
     bank = self.dls.bank
-    detector = Detector(bank.backbone, bank.norm, deepcopy(self.model), bank.pool.copy(), scale=1., score_pool=self.preset.score_pool)
+    detector = Detector(bank.backbone, bank.norm, deepcopy(self.model), bank.pool.copy(), scale=1., alpha=self.preset.alpha, score_pool=self.preset.score_pool)
     detector.calibrate(*_seeded_pairs(self.dls))
     return detector
 
-# %% ../nbs/09_inference.ipynb #08a1bb1e
+# %% ../nbs/09_inference.ipynb #405d6d5b
 def train(
     samples, # of `Sample`, from `get_samples`; normal training images are used
     preset:str|Preset='quick', # recipe: 'quick', 'paper', 'official', or a `Preset`
@@ -206,6 +206,7 @@ def train(
     held_back:float=.1, # share of the normal images kept for validation and calibration
     num_workers:int=0, # processes that make pseudo-anomalies
     device=None, # None: a GPU if there is one
+    cache=True, # where features of normal images are kept on disk, see `cache_folder`; False: nowhere
     cbs=None, # more fastai callbacks
     **kw # changes to the recipe: fields of `Preset`, arguments of `OneNIP`
 ) -> Detector:
@@ -215,21 +216,15 @@ def train(
     if wrong: raise ValueError(f'{wrong[0]}={kw[wrong[0]]}, but the backbone given has {getattr(backbone, wrong[0])}: make one that fits, or give its name')
     if not isinstance(backbone, Backbone): backbone = Backbone(backbone or preset.backbone, preset.size, preset.official_padding)
     dls = onenip_dls(samples, backbone, bs=preset.bs, seed=seed, textures=textures, held_back=held_back, prompt_mode=preset.prompt_mode,
-                     epoch_steps=preset.epoch_steps, standardise=preset.standardise, num_workers=num_workers, device=device)
+                     epoch_steps=preset.epoch_steps, standardise=preset.standardise, reuse=preset.reuse, num_workers=num_workers, device=device, cache=cache)
     learn = onenip_learner(dls, preset, seed, cbs)
     learn.fit_onenip()
     return learn.detector()
 
-# %% ../nbs/09_inference.ipynb #64bb39cc
+# %% ../nbs/09_inference.ipynb #73769ea4
 _FORMAT = 1
 
 def _sha256(file): return hashlib.sha256(Path(file).read_bytes()).hexdigest()
-
-def _replace(folder, name, write):
-    "Write a file by `write(path)`, whole or not at all"
-    new = folder/f'.{name}.{os.getpid()}.new'
-    write(new)
-    os.replace(new, folder/name)
 
 # %% ../nbs/09_inference.ipynb #6d418474
 @patch

@@ -62,7 +62,7 @@ class NearestNeighbour(Detector):
         "Normal patches of `product`; those of its prompt if it was added to the pool later"
         return self.patches[product] if product in self.patches else to_tokens(self.pool[product].feats[None])[0]
 
-# %% ../nbs/09a_neighbours.ipynb #07e3fc85
+# %% ../nbs/09a_neighbours.ipynb #8157f1b4
 @patch(cls_method=True)
 def fit(cls:NearestNeighbour,
     samples, # of `Sample`; normal training images are used
@@ -71,11 +71,12 @@ def fit(cls:NearestNeighbour,
     score_pool:int=16, # squares averaged before the maximum that scores an image; None: the maximum itself
     held_back:float=.1, # share of the normal images kept for thresholds
     seed:int=0,
-    device=None # None: a GPU if there is one
+    device=None, # None: a GPU if there is one
+    cache=True # where features of normal images are kept on disk, see `cache_folder`; False: nowhere
 ) -> NearestNeighbour:
     "Keep the normal patches of each product of `samples`"
     if keep < 1: raise ValueError(f'keep={keep}: at least one patch a product is needed')
-    bank = NormalBank(samples, backbone or Backbone('tf_efficientnet_lite0'), held_back, seed, device=device)
+    bank = NormalBank(samples, backbone or Backbone('tf_efficientnet_lite0'), held_back, seed, device=device, cache=cache)
     patches = {}
     for product in bank.pool.products:
         tokens = to_tokens(bank[[i for i in bank.use if bank.samples[i].product == product]]).flatten(0, 1)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .model import OneNIP
 
-# %% ../nbs/07a_recipes.ipynb #95146e1f
+# %% ../nbs/07a_recipes.ipynb #bf6aaf3f
 @dataclass(frozen=True)
 class Preset:
     "A recipe for training; the defaults are the paper's"
@@ -49,27 +49,32 @@ class Preset:
     score_pool:int = None # squares averaged before the maximum that scores an image
     mixed:bool = None # bfloat16 where matrices are multiplied; None: if the device is fast at it
 
-    def __post_init__(self):
-        told = lambda k, wanted: ValueError(f'{k}={getattr(self, k)!r}: {wanted} is expected')
-        for k in ('size', 'bs', 'epochs', 'epoch_steps', 'score_pool', 'reuse'):
-            v = getattr(self, k)
-            if v is not None and not (isinstance(v, int) and v > 0): raise told(k, 'a whole number of at least 1')
-        for k in ('lr', 'muon', 'clip'):
-            if not getattr(self, k) > 0: raise told(k, 'a number above 0')
-        for k in ('wd', 'lam', 'bce'):
-            if not getattr(self, k) >= 0: raise told(k, 'a number of at least 0')
-        for k in ('warmup', 'alpha'):
-            if not 0 <= getattr(self, k) <= 1: raise told(k, 'a share between 0 and 1')
-        for k, known in dict(reduction=('paper', 'official'), start=('xavier', 'official', 'components'), optimiser=('adamw', 'muon'), prompt_mode=('random', 'fixed')).items():
-            if getattr(self, k) not in known: raise told(k, ' or '.join(map(repr, known)))
-        if self.score_pool and self.score_pool > self.size: raise ValueError(f'score_pool={self.score_pool} is larger than the image, {self.size}')
+    def __post_init__(self): _check(self)
 
-# %% ../nbs/07a_recipes.ipynb #cd3218eb
+# %% ../nbs/07a_recipes.ipynb #87f646bf
+def _check(preset):
+    "Raise `ValueError` if a field of `preset` makes no sense"
+    told = lambda k, wanted: ValueError(f'{k}={getattr(preset, k)!r}: {wanted} is expected')
+    for k in ('size', 'bs', 'epochs', 'epoch_steps', 'score_pool', 'reuse'):
+        v = getattr(preset, k)
+        if v is not None and not (isinstance(v, int) and v > 0): raise told(k, 'a whole number of at least 1')
+    for k in ('lr', 'muon', 'clip'):
+        if not getattr(preset, k) > 0: raise told(k, 'a number above 0')
+    for k in ('wd', 'lam', 'bce'):
+        if not getattr(preset, k) >= 0: raise told(k, 'a number of at least 0')
+    for k in ('warmup', 'alpha'):
+        if not 0 <= getattr(preset, k) <= 1: raise told(k, 'a share between 0 and 1')
+    for k, known in dict(reduction=('paper', 'official'), start=('xavier', 'official', 'components'), optimiser=('adamw', 'muon'), prompt_mode=('random', 'fixed')).items():
+        if getattr(preset, k) not in known: raise told(k, ' or '.join(map(repr, known)))
+    if preset.score_pool and preset.score_pool > preset.size: raise ValueError(f'score_pool={preset.score_pool} is larger than the image, {preset.size}')
+
+# %% ../nbs/07a_recipes.ipynb #a1ca13fb
 presets = {p.name: p for p in (
     Preset(),
     Preset('official', official_padding=True, standardise=False, start='official', factor=1, reduction='official', drop=.801, score_pool=16),
-    Preset('quick', 'tf_efficientnet_lite0', model=dict(encoder_layers=2, decoder_layers=2, dropout=0., jitter=10.), prompt_mode='fixed',
-           bs=8, epochs=4, epoch_steps=40, lr=1e-3, clip=1., drop=None, warmup=.1, bce=1., score_pool=16))}
+    Preset('quick', 'tf_efficientnet_lite0', model=dict(encoder_layers=1, decoder_layers=1, dropout=0., jitter=5.), start='components',
+           prompt_mode='fixed', share_prompts=True, reuse=4, bs=8, epochs=8, epoch_steps=50, optimiser='muon', lr=1e-3, clip=1., drop=None,
+           warmup=.1, bce=1., alpha=1., score_pool=16))}
 
 def get_preset(
     preset:str|Preset, # name or recipe

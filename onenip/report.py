@@ -42,7 +42,7 @@ def _data_url(image):
     Image.fromarray(image).save(buffer, 'JPEG', quality=88)
     return 'data:image/jpeg;base64,' + base64.b64encode(buffer.getvalue()).decode()
 
-# %% ../nbs/10a_report.ipynb #886aad13
+# %% ../nbs/10a_report.ipynb #c6d05030
 def _groups(scores, threshold):
     "Rows of the test images of one product by title, each in the order to show them; without a threshold only the defects"
     s = scores.sort_values('image_score', ascending=False)
@@ -57,10 +57,10 @@ def _cards(detector, samples, given, low, high):
     for s, p in zip(samples, detector.predict(samples, given)):
         mask = None if s.mask is None else load_mask(s.mask, len(p.anomaly_map))
         cards.append(dict(photo=_data_url(p.image), heat=_data_url(heat_map(p.image, p.anomaly_map, low, high, mask)),
-                          score=f'{p.image_score:.2f}', defect=s.defect, file=Path(s.name).name))
+                          score=f'{p.image_score:.3g}', defect=s.defect, file=Path(s.name).name))
     return cards
 
-# %% ../nbs/10a_report.ipynb #e3c48b91
+# %% ../nbs/10a_report.ipynb #fcbdb33b
 def _product(detector, name, scores, samples, most):
     "What the page says of one product"
     threshold = detector.thresholds.get(name)
@@ -69,7 +69,7 @@ def _product(detector, name, scores, samples, most):
     if threshold is None: summary = f'{bad} defects and {good} normal images. No normal image was held back from training, so there is no threshold.'
     else:
         found, missed, alarms = map(len, groups.values())
-        summary = f'{found} of {bad} defects found, {missed} missed; {alarms} of {good} normal images raised a false alarm. Threshold: {threshold:.2f}.'
+        summary = f'{found} of {bad} defects found, {missed} missed; {alarms} of {good} normal images raised a false alarm. Threshold: {threshold:.3g}.'
     low, high = (threshold or scores.image_score.min())/2, scores.image_score.max()
     shown = []
     for title, group in groups.items():
@@ -78,22 +78,23 @@ def _product(detector, name, scores, samples, most):
         shown.append(dict(title=title if len(part) == len(group) else f'{title}, {len(part)} of {len(group)}', cards=cards))
     return dict(name=name, summary=summary, prompt=_data_url(detector.pool[name].image), groups=shown)
 
-# %% ../nbs/10a_report.ipynb #95f56cd7
+# %% ../nbs/10a_report.ipynb #23845e3f
 def write_report(
     detector:Detector,
     table:Table, # from `detector.evaluate(samples)`
     folder:str|Path, # is made if it does not exist
     title:str='Defects found by OneNIP',
     credits=(), # lines on origin and licence of the images
-    most:int=6 # images a group
+    most:int=6, # images a group
+    beside=() # `Table`s of other detectors on the same images, to compare with
 ) -> Path: # the HTML file
     "Write `report.html`, self-contained, and `scores.csv` into `folder`"
     folder = _make_folder(folder)
     products = [_product(detector, p, scores, table.samples, most) for p, scores in table.scores.groupby('product')]
-    head, *rows = table._lines()
+    tables = [dict(lines=t._lines(), caption=t.caption) for t in (table, *beside)]
     about = f'{detector!r}.'
     page = Environment(autoescape=True).from_string((files('onenip')/'assets'/'report.html').read_text(encoding='utf-8')).render(
-        title=title, about=about, head=head, rows=rows, caption=table.caption, products=products, credits=credits)
+        title=title, about=about, tables=tables, products=products, credits=credits)
     table.scores.to_csv(folder/'scores.csv', index=False)
     (folder/'report.html').write_text(page, encoding='utf-8')
     return folder/'report.html'

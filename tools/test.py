@@ -32,9 +32,9 @@ def select(patterns):
 
 
 def environment(workers):
-    "The environment of one notebook's process: the processors shared out among the `workers`, and no display."
+    "The environment of one notebook's process: the processors shared out among the `workers`, no features of earlier runs, and no display."
     threads = str(max(1, (os.cpu_count() or 1)//workers))
-    return {**os.environ, 'OMP_NUM_THREADS': threads, 'MPLBACKEND': 'module://matplotlib_inline.backend_inline'}
+    return {**os.environ, 'OMP_NUM_THREADS': threads, 'ONENIP_CACHE': 'off', 'MPLBACKEND': 'module://matplotlib_inline.backend_inline'}
 
 
 def run_one(path, flags, env):
