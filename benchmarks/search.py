@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from fastcore.foundation import L
 from fastprogress.fastprogress import progress_bar
 from sklearn.metrics import average_precision_score, roc_auc_score
 

@@ -6,9 +6,8 @@
 __all__ = ['PairDataset', 'EpochLoader', 'hold_back', 'NormalBank', 'onenip_dls', 'OneNIPCallback', 'OneNIPLoss',
            'is_fast_at_bfloat16', 'onenip_learner']
 
-# %% ../nbs/08_training.ipynb #8e7d2f6a
+# %% ../nbs/08_training.ipynb #fc0b7260
 from functools import partial
-from math import ceil
 
 import numpy as np
 import torch
@@ -30,7 +29,7 @@ from .data import by_product, check_samples, load_image, normals
 from .features import Backbone, FeatureNorm
 from .model import OneNIP, loss_parts, weigh
 from .prompts import PromptPool
-from .recipes import Preset, get_preset, lr_at, make_optimiser, presets, start_weights
+from .recipes import Preset, get_preset, lr_at, make_optimiser, start_weights
 from .synthesis import Textures, synthesize
 
 # %% ../nbs/08_training.ipynb #0a2237a6
