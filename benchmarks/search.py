@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from fastai.callback.core import Callback
 from fastprogress.fastprogress import progress_bar
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from onenip.all import *
 from onenip.data import _shared
-from onenip.neighbours import NearestNeighbour
 
 LOG = Path(__file__).resolve().parent.parent/'nbs/experiments/search.jsonl'
 ALPHAS, POOLS = (0., .5, .75, 1.), (None, 16, 32)
@@ -59,6 +59,7 @@ def scores(samples, maps, pool):
         own = [i for i, s in enumerate(samples) if s.product == product]
         row = out[product] = dict(i_auroc=roc_auc_score([samples[i].label for i in own], image[own]))
         if pool is None and any(samples[i].mask is not None for i in own):
+            own = [i for i in own if not samples[i].label or samples[i].mask is not None]            # where the truth is known
             masks = [np.zeros((size, size), bool) if samples[i].mask is None else load_mask(samples[i].mask, size) for i in own]
             row['p_ap'] = average_precision_score(np.stack(masks).ravel(), maps[own].numpy().ravel())
     return out
@@ -73,17 +74,21 @@ def evaluate(detector, samples):
     return dict(scores=table, right=float(np.mean([a == b for a, b in zip(chosen, test.attrgot('product'))])))
 
 
+class Watch(Callback):
+    "What a run tells of itself: seconds, steps, and the parts of the loss in twenty averages"
+    def before_fit(self): self.start = time.time()
+
+    def after_fit(self):
+        parts = self.learn.parts
+        self.told = dict(seconds=round(time.time()-self.start), steps=len(parts),
+                         parts={k: [round(float(np.mean(p)), 4) for p in np.array_split([q[k] for q in parts], 20)] for k in parts[0]})
+
+
 def run(samples, preset, seed, changes):
-    "A trained detector, the seconds it took, and the parts of the loss over training"
-    preset = get_preset(preset, **changes)
-    dls = onenip_dls(samples, Backbone(preset.backbone, preset.size), preset.bs, seed, prompt_mode=preset.prompt_mode,
-                     epoch_steps=preset.epoch_steps, standardise=preset.standardise, reuse=preset.reuse)
-    learn = onenip_learner(dls, preset, seed)
-    start = time.time()
-    with learn.no_bar(), learn.no_logging(): learn.fit_onenip()
-    seconds = time.time()-start
-    parts = {k: [round(float(np.mean(p)), 4) for p in np.array_split([q[k] for q in learn.parts], 20)] for k in learn.parts[0]}
-    return learn.detector(), dict(seconds=round(seconds), steps=len(learn.parts), parts=parts)
+    "A trained detector, and what the run told"
+    watch = Watch()
+    detector = train(samples, preset, seed=seed, cbs=watch, **changes)
+    return detector, watch.told
 
 
 def value(text):

@@ -225,7 +225,7 @@ def is_fast_at_bfloat16(
     can = getattr(torch.cpu, 'get_capabilities', dict)() if device.type == 'cpu' else {}
     return bool(can.get('avx512_bf16') or can.get('amx_bf16'))
 
-# %% ../nbs/08_training.ipynb #65a2212b
+# %% ../nbs/08_training.ipynb #cdf0a8b9
 def onenip_learner(
     dls:DataLoaders, # from `onenip_dls`
     preset:str|Preset='quick', # recipe; what it says of the data is up to `onenip_dls`
@@ -242,7 +242,8 @@ def onenip_learner(
     fitting = dict(channels=backbone.channels, grid=backbone.grid, size=backbone.size, refiner=preset.restoration)
     model = OneNIP(**{**fitting, **preset.model})
     if model.refiner and not preset.restoration: raise ValueError('restoration=False leaves the refiner without masks to learn from: give refiner=False')
-    start_weights(model, preset, dls.bank[dls.bank.use])
+    known = dls.bank.use
+    start_weights(model, preset, dls.bank[known[::len(known)//1000 or 1]])         # a thousand images or two are enough
     loss = OneNIPLoss(preset.lam, preset.factor, preset.reduction, preset.bce, preset.restoration)
     opt = partial(OptimWrapper, opt=make_optimiser(model, preset))
     callbacks = [OneNIPCallback(preset.restoration, preset.share_prompts), GradientClip(preset.clip), *L(cbs)]
