@@ -82,7 +82,7 @@ class FeatureCache:
         "Remove all that is kept for this backbone"
         if self.folder: shutil.rmtree(self.folder, ignore_errors=True)
 
-# %% ../nbs/01a_cache.ipynb #460cadc3
+# %% ../nbs/01a_cache.ipynb #a898c2cd
 def _write(array, path):
     with open(path, 'wb') as f: np.save(f, array)
 
@@ -90,12 +90,12 @@ def _write(array, path):
 def _prepare(self:FeatureCache, n):
     "Can `n` images be kept? Says how much they take, or why not"
     size = f'{n} images: {self.size(n)/1e6:.1f} MB of features'
-    try: room = shutil.disk_usage(_make_folder(self.folder)).free
-    except OSError as e: room, why = 0, str(e)
-    else: why = f'{room/1e6:.0f} MB are free there'
-    if room > self.size(n) + 2**26: print(f'{size} will be kept in {self.folder}')
+    try: free = shutil.disk_usage(_make_folder(self.folder)).free
+    except OSError as e: enough, why = False, str(e)
+    else: enough, why = free > self.size(n) + 2**26, f'{free/1e6:.0f} MB are free there'        # leaves some room for others
+    if enough: print(f'{size} will be kept in {self.folder}')
     else: warnings.warn(f'{size} are not kept in {self.folder} ({why}): make room, or choose another folder with ONENIP_CACHE')
-    return room > self.size(n) + 2**26
+    return enough
 
 @patch
 def _keep(self:FeatureCache, files, feats):
