@@ -11,6 +11,7 @@ from .model import *
 from .prompts import *
 from .recipes import *
 from .training import *
+from .runs import *
 from .inference import *
 from .neighbours import *
 from .evaluation import *

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Prediction', 'Detector', 'train']
 
-# %% ../nbs/09_inference.ipynb #ca3a0d52
+# %% ../nbs/09_inference.ipynb #216f7ed2
 import hashlib
 import json
 from copy import deepcopy
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from fastai.learner import Learner
-from fastai.torch_core import default_device
+from fastai.torch_core import default_device, rank_distrib
 from fastcore.basics import patch
 from fastcore.foundation import L
 from fastprogress.fastprogress import progress_bar
@@ -30,6 +30,7 @@ from .model import OneNIP
 from .prompts import PromptPool
 from .refiner import fuse, image_score, refined_map, residual_map
 from .recipes import Preset, get_preset
+from .runs import several
 from .training import onenip_dls, onenip_learner
 
 # %% ../nbs/09_inference.ipynb #c915b52b
@@ -196,7 +197,7 @@ def detector(self:Learner) -> Detector:
     detector.calibrate(*_seeded_pairs(self.dls))
     return detector
 
-# %% ../nbs/09_inference.ipynb #405d6d5b
+# %% ../nbs/09_inference.ipynb #938116ba
 def train(
     samples, # of `Sample`, from `get_samples`; normal training images are used
     preset:str|Preset='quick', # recipe: 'quick', 'paper', 'official', or a `Preset`
@@ -208,6 +209,7 @@ def train(
     device=None, # None: a GPU if there is one
     cache=True, # where features of normal images are kept on disk, see `cache_folder`; False: nowhere
     cbs=None, # more fastai callbacks
+    resume:str|Path=None, # folder for a checkpoint after every epoch; if there is one of this run, it goes on from there
     **kw # changes to the recipe: fields of `Preset`, arguments of `OneNIP`
 ) -> Detector:
     "Train one model for all products of `samples`"
@@ -218,7 +220,7 @@ def train(
     dls = onenip_dls(samples, backbone, bs=preset.bs, seed=seed, textures=textures, held_back=held_back, prompt_mode=preset.prompt_mode,
                      epoch_steps=preset.epoch_steps, standardise=preset.standardise, reuse=preset.reuse, num_workers=num_workers, device=device, cache=cache)
     learn = onenip_learner(dls, preset, seed, cbs)
-    learn.fit_onenip()
+    with several(learn): learn.fit_onenip(resume=resume)
     return learn.detector()
 
 # %% ../nbs/09_inference.ipynb #73769ea4
@@ -239,13 +241,14 @@ def _restore(cls:Detector, backbone, norm, pool, part, config):
     model.load_state_dict(part('model'))
     return cls(backbone, norm, model.to(backbone.device), pool, config['scale'], config['alpha'], config['score_pool'], config['thresholds'])
 
-# %% ../nbs/09_inference.ipynb #62d46c50
+# %% ../nbs/09_inference.ipynb #24e35a77
 @patch
 def save(self:Detector,
     folder:str|Path # is made if it does not exist
 ) -> Path: # the folder
     "Write the detector into `folder` as `detector.safetensors` and `detector.json`"
     folder, b, special = _make_folder(folder), self.backbone, self._special()
+    if rank_distrib(): return folder                                 # of several processes the first one writes
     parts = {'backbone': b.state_dict(), 'norm': self.norm.state_dict(), **special[0],
              'pool': dict(feats=self.pool.feats, images=torch.from_numpy(np.stack(self.pool.images)))}
     tensors = {f'{part}.{k}': v.detach().cpu().contiguous() for part, state in parts.items() for k, v in state.items()}

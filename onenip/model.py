@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['OneNIP', 'loss_parts', 'weigh', 'onenip_loss']
 
-# %% ../nbs/06_model.ipynb #d124d49d
+# %% ../nbs/06_model.ipynb #d72cfdff
 import re
 from contextlib import nullcontext
 from pathlib import Path
@@ -17,6 +17,7 @@ from torch import nn, Tensor
 
 from .decoder import BidirectionalDecoder, UnidirectionalDecoder
 from .encoder import Encoder, Position, jitter, neighbour_mask, to_grid, to_tokens
+from .features import check_state, read_checkpoint
 from .refiner import Refiner, dice_loss, refined_map
 
 # %% ../nbs/06_model.ipynb #8d6a9bce
@@ -26,7 +27,7 @@ def _init(module):
         nn.init.xavier_uniform_(module.weight)
         if module.bias is not None: nn.init.zeros_(module.bias)
 
-# %% ../nbs/06_model.ipynb #3d8f3f08
+# %% ../nbs/06_model.ipynb #8c7ea947
 class OneNIP(nn.Module):
     "Restore features under the guidance of one normal image, and find the defects in the restoration error"
     def __init__(self,
@@ -43,13 +44,14 @@ class OneNIP(nn.Module):
         dropout:float=.1,
         jitter:float=20., # of the input tokens in training
         version:int=2, # of the dynamic decoder; 1: as behind the paper's tables
-        size:int=None # side of the mask logits, pixels; None: 16 a grid cell
+        size:int=None, # side of the mask logits, pixels; None: 16 a grid cell
+        replicas:int=1 # GPUs whose separate BatchNorm the refiner imitates
     ):
         super().__init__()
         if prompt not in ('dynamic', 'static', 'none'): raise ValueError(f"prompt={prompt!r}: 'dynamic', 'static' or 'none' is expected")
         self.config = dict(channels=channels, grid=grid, width=width, heads=heads, ff=ff, encoder_layers=encoder_layers,
                            decoder_layers=decoder_layers, prompt=prompt, refiner=refiner, window=window, dropout=dropout,
-                           jitter=jitter, version=version, size=size or 16*grid)
+                           jitter=jitter, version=version, size=size or 16*grid, replicas=replicas)
         self.channels, self.grid, self.prompt, self.jitter, self.size = channels, grid, prompt, jitter, size or 16*grid
         self.mixed = False # multiply matrices in bfloat16 in training
         parts = width, heads, ff, dropout
@@ -59,7 +61,7 @@ class OneNIP(nn.Module):
         if prompt == 'dynamic': self.decoder = BidirectionalDecoder(decoder_layers, *parts, version)
         else: self.decoder = UnidirectionalDecoder(decoder_layers, *parts, tokens=grid**2 if prompt == 'none' else None)
         self.input_proj, self.output_proj = nn.Linear(channels, width), nn.Linear(width, channels)
-        self.refiner = Refiner(channels, self.size) if refiner else None
+        self.refiner = Refiner(channels, self.size, replicas=replicas) if refiner else None
         self.apply(_init)
 
 # %% ../nbs/06_model.ipynb #2b1e6eb1
@@ -106,7 +108,7 @@ def _prompt_tokens(self:OneNIP, feats, tokens, which, n):
     if p.shape[0] not in (1, n): raise ValueError(f'{p.shape[0]} prompts for {n} targets: give one for each, one for all, or say which')
     return p
 
-# %% ../nbs/06_model.ipynb #6f3ab13e
+# %% ../nbs/06_model.ipynb #9d37952a
 _OFFICIAL = [ # pattern in the released names → ours
     (r'^transformer\.', ''), (r'^pos_embed\.row_embed\.weight$', 'pos.row'), (r'^pos_embed\.col_embed\.weight$', 'pos.column'),
     (r'cross_attn_prompt_to_image', 'prompt_to_image'), (r'cross_attn_image_to_prompt', 'image_to_prompt'),
@@ -116,13 +118,8 @@ _OFFICIAL = [ # pattern in the released names → ours
 
 def _official_state(source):
     "State dict of a released file or state dict, under our names"
-    if isinstance(source, (str, Path)):
-        if not Path(source).is_file(): raise FileNotFoundError(f'checkpoint {source} does not exist: check the path')
-        try: source = torch.load(source, map_location='cpu', weights_only=True)
-        except Exception as e: raise ValueError(f'{source} is no checkpoint that can be read without running code in it (weights_only): {type(e).__name__}') from e
-    if not isinstance(source, dict): raise ValueError(f'checkpoint of type {type(source).__name__}: a file or a state dict is expected')
     state = {}
-    for name, tensor in source.get('state_dict', source).items():
+    for name, tensor in read_checkpoint(source).items():
         name = re.sub(r'^(module\.)?(reconstruction\.)?', '', name)
         if name.startswith('backbone.'): continue
         for pattern, ours in _OFFICIAL: name = re.sub(pattern, ours, name)
@@ -142,7 +139,7 @@ def _official_config(state, prompt):
                 ff=state['encoder.layers.0.linear1.weight'].shape[0], encoder_layers=depth('encoder'), decoder_layers=depth('decoder'),
                 prompt=prompt or kind, refiner=any(k.startswith('refiner.') for k in state))
 
-# %% ../nbs/06_model.ipynb #fbd1174a
+# %% ../nbs/06_model.ipynb #52d3f6b6
 @patch(cls_method=True)
 def from_official(cls:OneNIP,
     source:str|Path|dict, # released checkpoint, or its state dict
@@ -155,10 +152,7 @@ def from_official(cls:OneNIP,
     state = _official_state(source)
     model = cls(**{**_official_config(state, prompt), 'version': version, 'window': window, **kw})
     if prompt == 'static': state = {k: v for k, v in state.items() if not k.endswith('.query')}
-    wanted = model.state_dict()
-    bad = [f'{k} is missing' for k in wanted if k not in state] + [f'{k} is not known' for k in state if k not in wanted] + [
-        f'{k} is {tuple(state[k].shape)} instead of {tuple(v.shape)}' for k, v in wanted.items() if k in state and state[k].shape != v.shape]
-    if bad: raise ValueError(f'the checkpoint does not fit in {len(bad)} tensors: {"; ".join(bad[:5])}')
+    check_state(state, model.state_dict())
     model.load_state_dict(state)
     return model.eval()
 
