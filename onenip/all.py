@@ -14,5 +14,6 @@ from .training import *
 from .runs import *
 from .inference import *
 from .neighbours import *
+from .official import *
 from .evaluation import *
 from .report import *
