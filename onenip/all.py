@@ -2,6 +2,7 @@
 from fastcore.foundation import L
 from .data import *
 from .readers import *
+from .download import *
 from .features import *
 from .cache import *
 from .encoder import *

@@ -156,7 +156,7 @@ def _find_colours(samples, heads):
             + _finding('alpha', some(lambda h: h.alpha), 'transparency is ignored, and the colour stored below it shows')
             + _finding('rotated', some(lambda h: h.turned), 'turned upright as its EXIF tag says; a mask must be drawn on the upright image'))
 
-# %% ../nbs/00a_readers.ipynb #b8328f99
+# %% ../nbs/00a_readers.ipynb #7bb8bf9a
 def _spread(sizes):
     "How many times the longest long side is the shortest one, and the widest shape (w/h) the narrowest one"
     long, shape = [max(s) for s in sizes], [w/h for w, h in sizes]
@@ -172,8 +172,8 @@ def _find_sizes(samples, heads):
     (length, shape), own = spread[worst], sorted(sizes[worst], key=lambda s: s[0]/s[1])
     more = f' (and {_many(len(spread)-1, "other product")})' if len(spread) > 1 else ''
     return _finding('sizes', [s for s in samples if s.product in spread],
-                    f'{worst}{more} has photos from {own[0][0]}×{own[0][1]} to {own[-1][0]}×{own[-1][1]}, shapes by a factor of {shape:.1f}, long sides {length:.1f}; '
-                    'resized to one square they are stretched unlike, so crop them alike')
+                    f'{worst}{more} has photos from {own[0][0]}×{own[0][1]} to {own[-1][0]}×{own[-1][1]}, shapes by a factor of {shape:.1f}, '
+                    f'long sides {length:.1f}; resized to one square they are stretched unlike, so crop them alike')
 
 # %% ../nbs/00a_readers.ipynb #944cdb53
 def survey(
@@ -201,19 +201,19 @@ class Reading:
 
 READERS = {} # name → `Reader`; the first that fits is taken
 
-# %% ../nbs/00a_readers.ipynb #b78f061f
+# %% ../nbs/00a_readers.ipynb #1f6f4570
 def _line(path, reader, reading):
     "What `reading` holds, in a line"
     samples = reading.samples
     count = lambda split, label: sum(s.split == split and s.label == label for s in samples)
     products = {s.product for s in samples}
-    line = (f'{_name(path)}: {reader}, {_many(len(products), "product")} ({_some(products)}): {count("train", 0)} normal to train on, {count("test", 0)} normal '
-            f'and {count("test", 1)} anomalous to test on, {_many(sum(s.mask is not None for s in samples), "mask")}')
+    line = (f'{_name(path)}: {reader}, {_many(len(products), "product")} ({_some(products)}): {count("train", 0)} normal to train on, '
+            f'{count("test", 0)} normal and {count("test", 1)} anomalous to test on, {_many(sum(s.mask is not None for s in samples), "mask")}')
     first = {why: f.relative_to(path) if f.is_relative_to(path) else f for f, why in reversed(reading.skipped)}
     skipped = [f'{_many(n, "image")} ({why}), the first {first[why]}' for why, n in Counter(why for _, why in reading.skipped).items()]
     return '; '.join([line, *reading.notes] + ['skipped: ' + ', '.join(skipped)]*bool(skipped))
 
-# %% ../nbs/00a_readers.ipynb #93f47464
+# %% ../nbs/00a_readers.ipynb #46571d6f
 def _reader(path, name):
     "The reader called `name`, or the first that fits `path`"
     if not path.exists(): raise FileNotFoundError(f'{path} does not exist: give the folder that holds the images')
@@ -230,7 +230,8 @@ def _read(path, name):
     if not samples: raise ValueError(f'{path} holds no images for the reader {name}, which expects {READERS[name].expects}, '
                                      f'in files ending in {" ".join(sorted(IMAGE_SUFFIXES))}{odd}')
     if name not in ('visa', 'lists') and len(skipped) > 10*len(samples):
-        raise ValueError(f'{path}: the reader {name} finds only {_many(len(samples), "image")}{odd}; give the folder of the data set itself, which has {READERS[name].expects}')
+        raise ValueError(f'{path}: the reader {name} finds only {_many(len(samples), "image")}{odd}; '
+                         f'give the folder of the data set itself, which has {READERS[name].expects}')
     return reading
 
 # %% ../nbs/00a_readers.ipynb #e470acf0
@@ -304,7 +305,7 @@ def _skipped(path, samples, why):
             if f.suffix.lower() in FOREIGN: yield f, f'{f.suffix.lower()} cannot be read, convert it'
             elif f.suffix.lower() in IMAGE_SUFFIXES and f not in read: yield f, 'mask of no defective image' if MASKS & set(parts) else why(parts)
 
-# %% ../nbs/00a_readers.ipynb #18d3162f
+# %% ../nbs/00a_readers.ipynb #7bc5319c
 def _products(path):
     "Folders of products with train/ or test/: `path` itself, or those directly in it"
     return [path] if _inside(path, SPLITS) else [f for f in _folders(path) if _inside(f, SPLITS)]
@@ -316,7 +317,7 @@ def _product_samples(folder):
         for kind in _folders(split):
             good = _is(kind, GOOD)
             if _is(split, {'train'}) and not good and _images(kind):
-                raise ValueError(f"{kind}: only normal images are trained on; rename it to 'good' if they are normal, or else move it to {folder/'test'/kind.name}")
+                raise ValueError(f"{kind}: only normal images are trained on; rename it to 'good' if they are, or move it to {folder/'test'/kind.name}")
             samples += _of_kind(folder, kind, _name(folder), good, _plain(split.name))
         if _is(split, {'train'}): samples += [Sample(f, _name(folder)) for f in _images(split)]
     return samples
@@ -336,12 +337,17 @@ def _fits_btad(path):
 READERS['btad'] = Reader('<product>/train/ok/*, <product>/test/ok/*, <product>/test/ko/*', _fits_btad, _read_split)
 READERS['mvtec'] = Reader('<product>/train/good/*, <product>/test/<defect>/*', lambda path: bool(_products(path)), _read_split)
 
-# %% ../nbs/00a_readers.ipynb #783203cd
+# %% ../nbs/00a_readers.ipynb #5077c6f2
+def _near(folder):
+    "`folder` and those directly in it"
+    try: return [folder, *_folders(folder)]
+    except PermissionError: return [folder]                             # a folder above may be open to its owner only
+
 class _Finder:
     "Finds files that are named relative to `folder`, to one directly in it, to the one above or to one beside it"
     def __init__(self, folder):
         self.folder, above = folder, folder.parent if folder.name not in ('', '..') else folder.resolve().parent
-        self.places = [folder, *_folders(folder), above, *_folders(above)]
+        self.places = [*_near(folder), *_near(above)]
 
     def __call__(self, name, where):
         for place in self.places:
@@ -395,7 +401,7 @@ def _unlisted(samples):
     read = {s.image for s in samples}
     return ((f, 'in no row') for folder in sorted({f.parent for f in read}) for f in _images(folder) if f not in read)
 
-# %% ../nbs/00a_readers.ipynb #8f64944f
+# %% ../nbs/00a_readers.ipynb #44b15f17
 def _visa_rows(table):
     "(place, row) of each line of the csv file `table`, in the words of a list"
     with open(table, newline='', encoding='utf-8-sig') as f:
@@ -405,6 +411,7 @@ def _visa_rows(table):
         for line in lines:
             where = f'{table} line {lines.line_num}'
             if line['label'] not in ('normal', 'anomaly'): raise ValueError(f"{where}: label {line['label']!r} is neither 'normal' nor 'anomaly'")
+            if not line['image']: raise ValueError(f'{where}: no image; take the row out')
             yield where, dict(filename=line['image'], maskname=line['mask'], clsname=line['object'], split=line['split'],
                               label=int(line['label'] == 'anomaly'), label_name=line['label'])
 
@@ -419,7 +426,7 @@ def _fits_visa(path):
 
 READERS['visa'] = Reader('split_csv/1cls.csv beside <product>/Data/Images', _fits_visa, _read_visa)
 
-# %% ../nbs/00a_readers.ipynb #ddea8266
+# %% ../nbs/00a_readers.ipynb #4e524ed3
 def _list_rows(file):
     "(place, row) of each line of the list `file`"
     for number, line in enumerate(file.read_text(encoding='utf-8-sig').splitlines(), 1):
@@ -427,7 +434,7 @@ def _list_rows(file):
         if not line.strip(): continue
         try: row = json.loads(line)
         except ValueError as e: raise ValueError(f'{where} is no JSON ({e}): a list has one JSON object a line') from e
-        if not isinstance(row, dict) or not {'filename', 'label'} <= row.keys():
+        if not isinstance(row, dict) or not isinstance(row.get('filename'), str) or 'label' not in row:
             raise ValueError(f"{where} is no JSON object with 'filename' and 'label': a list has one a line")
         yield where, dict(split=_told_split(file.stem, row['filename'])) | row
 
