@@ -33,14 +33,14 @@ def some(samples, n):
 
 def products_to_choose_on():
     "Hazelnuts, solar cells, and a part of the magnetic tiles"
-    known = get_samples(_shared('data'))
+    known = get_samples(_shared('data'), quiet=True)
     tiles = known.filter(lambda s: s.product == 'magnetic_tile')
     test = tiles.filter(lambda s: s.split == 'test')
     return (known.filter(lambda s: s.product == 'hazelnut') + some(normals(tiles), 160) + some(test.filter(lambda s: not s.label), 60)
             + some(test.filter(lambda s: s.label), 120) + elpv(80, 70))
 
 
-SETS = dict(choose=products_to_choose_on, report=lambda: get_samples(_shared('data')))
+SETS = dict(choose=products_to_choose_on, report=lambda: get_samples(_shared('data'), quiet=True))
 
 
 @torch.no_grad()

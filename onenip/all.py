@@ -1,6 +1,8 @@
 "Everything public: `from onenip.all import *` (the one file here that is written by hand)"
 from fastcore.foundation import L
 from .data import *
+from .readers import *
+from .download import *
 from .features import *
 from .cache import *
 from .encoder import *

