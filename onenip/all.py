@@ -13,5 +13,6 @@ from .recipes import *
 from .training import *
 from .inference import *
 from .neighbours import *
+from .metrics import *
 from .evaluation import *
 from .report import *
