@@ -160,17 +160,18 @@ def infer(self:Detector,
     maps = fuse(residual, refined, self.scale, self.alpha)
     return dict(**out, image_score=image_score(maps, self.score_pool), anomaly_map=maps, residual_map=residual, refined_map=refined)
 
-# %% ../nbs/09_inference.ipynb #b32ff294
+# %% ../nbs/09_inference.ipynb #640c348c
 def _is_one(images):
     "One image, not a sequence of them"
     return isinstance(images, (str, Path, Image.Image, Sample)) or isinstance(images, np.ndarray) and images.ndim < 4
 
 @patch
-def _batches(self:Detector, images, products, bs, progress):
-    "Results of `infer`, batch by batch"
+def _batches(self:Detector, images, products, bs, progress, prompts=None, judge=None):
+    "Results of `judge`, batch by batch; None: of `infer`"
     if bs < 1: raise ValueError(f'bs={bs}: at least one image a batch is expected')
+    part = lambda values, i: None if values is None else values[i:i+bs]
     for i in progress_bar(range(0, len(images), bs), leave=False) if progress else range(0, len(images), bs):
-        yield self.infer(images[i:i+bs], None if products is None else products[i:i+bs])
+        yield (judge or self.infer)(images[i:i+bs], part(products, i), part(prompts, i))
 
 @patch
 def _products(self:Detector, product, n):
