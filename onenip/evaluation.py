@@ -447,7 +447,7 @@ def save(self:Table,
     _replace(folder, 'table.json', lambda f: f.write_text(json.dumps(_plain(data), indent=1, default=str), encoding='utf-8'))
     return folder
 
-# %% ../nbs/10_evaluation.ipynb #f93621ab
+# %% ../nbs/10_evaluation.ipynb #3d0abb27
 @patch(cls_method=True)
 def load(cls:Table,
     folder:str|Path # written by `save`
@@ -461,7 +461,8 @@ def load(cls:Table,
     for name, sha in data['sha256'].items():
         if not (folder/name).is_file() or _sha256(folder/name) != sha: raise ValueError(f'{folder/name} is missing, damaged or belongs to another table: save the table again')
     words = dict.fromkeys(('image', 'product', 'defect', 'mask', 'prompt', 'prompt_image'), str)           # product '01' is no number
-    scores = pd.read_csv(folder/'scores.csv', dtype=words, keep_default_na=False, float_precision='round_trip')
+    numbers = dict.fromkeys(('image_score', 'similarity'), float)                                          # to the last digit
+    scores = pd.read_csv(folder/'scores.csv', dtype=words, converters=numbers, keep_default_na=False)
     samples = [Sample(r.image, r.product, r.label, r.defect, r.mask or None, 'test') for r in scores.itertuples()]
     grids = {k: v.float() for k, v in load_file(folder/'maps.safetensors').items()} if 'maps.safetensors' in data['sha256'] else None
     return cls(_numbers(data['rows']), scores, data['caption'], samples, data['settings'], data['notes'],
