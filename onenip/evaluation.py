@@ -23,17 +23,17 @@ from .metrics import METRICS, _metrics, bootstrap
 from .recipes import presets
 from .refiner import fuse, image_score
 
-# %% ../nbs/10_evaluation.ipynb #f1db7032
+# %% ../nbs/10_evaluation.ipynb #3df99e03
 @dataclass(frozen=True)
 class Protocol:
     "The rules of an evaluation"
     name:str = 'deployable'
-    prompt:str|dict = 'pool' # 'pool': each image finds its own; 'given': the true product is told; 'random': told, and a new random normal image of it each time;
+    prompt:str|dict = 'pool' # 'pool': each image finds its own; 'given': the true product is told; 'random': told, and a random normal image of it each time;
                              # or product → product whose prompt it gets, to see what a wrong one does
     scale:str|float = 'saved' # c: 'saved' with the detector, 'test': from the whole test set; or a number
     label:str = 'list' # an image is anomalous if the 'list' says so, or if its resized 'mask' is not empty
     flip:bool = False # turn an AUROC below one half around
-    score_pool:str|int|None = 'saved' # squares averaged before the maximum that scores an image: 'saved' with the detector, or their side; None: the maximum itself
+    score_pool:str|int|None = 'saved' # side of the squares averaged before the maximum that scores an image, or 'saved' with the detector; None: none
 
     def __post_init__(self):
         told = lambda k, wanted: ValueError(f'{k}={getattr(self, k)!r}: {wanted} is expected')
@@ -42,7 +42,8 @@ class Protocol:
         if self.scale not in ('saved', 'test') and not number(self.scale): raise told('scale', "'saved', 'test' or a number")
         if self.label not in ('list', 'mask'): raise told('label', "'list' or 'mask'")
         if not isinstance(self.flip, bool): raise told('flip', 'True or False')
-        if self.score_pool not in ('saved', None) and not (isinstance(self.score_pool, int) and self.score_pool > 0): raise told('score_pool', "'saved', a side in pixels or None")
+        side = isinstance(self.score_pool, int) and self.score_pool > 0
+        if self.score_pool not in ('saved', None) and not side: raise told('score_pool', "'saved', a side in pixels or None")
 
 # %% ../nbs/10_evaluation.ipynb #5fdfbb63
 protocols = {p.name: p for p in (Protocol(), Protocol('official', 'random', 'test', 'mask', True, 16))}
@@ -103,7 +104,14 @@ def _comparability(settings):
                     'larger maps and other masks change every pixel metric.',
                     'F1-max takes its threshold from the test labels, in every protocol.']
 
-# %% ../nbs/10_evaluation.ipynb #bd7a862d
+# %% ../nbs/10_evaluation.ipynb #83dc65d3
+def _text(v):
+    "A value of the card as text"
+    if isinstance(v, dict): return ', '.join(f'{k} {_text(x)}' for k, x in v.items())
+    if isinstance(v, (list, tuple)): return '; '.join(map(_text, v))
+    return f'{v:.4g}' if isinstance(v, float) else str(v)
+
+# %% ../nbs/10_evaluation.ipynb #91fcf786
 class Card:
     "What has to be known of an evaluation"
     def __init__(self,
@@ -115,8 +123,7 @@ class Card:
 
     def _lines(self):
         "Names and values as text; what is empty is left out"
-        text = lambda v: ', '.join(f'{k} {text(x)}' for k, x in v.items()) if isinstance(v, dict) else '; '.join(map(text, v)) if isinstance(v, (list, tuple)) else f'{v:.4g}' if isinstance(v, float) else str(v)
-        return [(k, text(v)) for k, v in self.fields.items() if v is not None and v != {} and v != []]
+        return [(k, _text(v)) for k, v in self.fields.items() if v not in (None, {}, [])]
 
     def __repr__(self): return '\n'.join([*(f'{k}: {v}' for k, v in self._lines()), *self.comparability])
 
@@ -132,22 +139,26 @@ def _recipe(info):
     changed = [f'{k}={v!r}' for k, v in recipe.items() if (usual.get(k) or None) != (v or None)]       # no model arguments: None or {}
     return recipe['name']+(f', but {", ".join(changed)}' if changed else '')
 
-# %% ../nbs/10_evaluation.ipynb #54a7aeba
+# %% ../nbs/10_evaluation.ipynb #e6fdbe0c
 def _card(settings, scores, notes):
     "The `Card` of one evaluation"
     rules, info, size = _effective(settings), settings['info'], settings['size']
-    pool = {'chosen rightly for': _share(scores)} if rules['prompt'] == 'pool' else {}
-    seed = {'prompt seed': settings['prompt_seed']} if rules['prompt'] == 'random' else {}
-    refined = dict(c=settings['c'], **{'where c came from': _say('scale', rules['scale']).removeprefix('c from '), 'α': settings['alpha']}) if settings['refined'] else {}
+    words = {k: _say(k, v).removeprefix('image score: ').removeprefix('c from ') for k, v in rules.items()}
+    how = {'protocol': settings['protocol']['name'], 'prompt': words['prompt']}
+    if rules['prompt'] == 'pool': how['chosen rightly for'] = _share(scores)
+    if rules['prompt'] == 'random': how['prompt seed'] = settings['prompt_seed']
+    if settings['refined']: how |= {'map': 'residual and refined', 'α': settings['alpha'], 'c': settings['c'], 'where c came from': words['scale']}
+    else: how['map'] = settings['about']
+    bad = int((scores.truth == 1).sum())
     return Card({
-        'protocol': settings['protocol']['name'], 'prompt': _say('prompt', rules['prompt']), **pool, **seed, 'map': settings['about'] if not refined else 'residual and refined', **refined,
-        'image score': _say('score_pool', rules['score_pool']).removeprefix('image score: '), 'label rule': _say('label', rules['label']), 'AUROC': _say('flip', rules['flip']),
+        **how, 'image score': words['score_pool'], 'label rule': words['label'], 'AUROC': words['flip'],
         'mask rule': f'resized to {size}×{size} by nearest neighbour, defective where > 0; an anomalous image without a mask is left out of the pixel metrics',
         'pooling of pixels': 'all pixels of all images of a product together, normal images included; then the mean over products',
-        'images': f'{(scores.truth == 0).sum()} normal and {(scores.truth == 1).sum()} anomalous ones of {scores["product"].nunique()} products',
-        'backbone': settings['backbone'] + ' with official padding'*settings['official_padding'], 'size': size, 'recipe': _recipe(info), 'training seed': info.get('seed'),
-        'learned from': info.get('learned_from'), 'held back': info.get('held_back'), 'trained with': info.get('versions'), 'evaluated with': settings['versions'],
-        'weights (sha256)': settings['weights'], 'notes': list(notes)}, _comparability(settings))
+        'images': f'{len(scores)-bad} normal and {bad} anomalous ones of {scores["product"].nunique()} products',
+        'backbone': settings['backbone'] + ' with official padding'*settings['official_padding'], 'size': size,
+        'recipe': _recipe(info), 'training seed': info.get('seed'), 'learned from': info.get('learned_from'), 'held back': info.get('held_back'),
+        'trained with': info.get('versions'), 'evaluated with': settings['versions'], 'weights (sha256)': settings['weights'],
+        'notes': list(notes)}, _comparability(settings))
 
 # %% ../nbs/10_evaluation.ipynb #91f417d2
 class Table:
@@ -188,7 +199,7 @@ class Table:
         frame = self.to_frame()
         (frame if self._intervals is None else frame.join(self.intervals)).to_csv(file)
 
-# %% ../nbs/10_evaluation.ipynb #1663023d
+# %% ../nbs/10_evaluation.ipynb #be6ef382
 _HEADS = dict(zip(METRICS, ('I-AUROC', 'I-AP', 'I-F1-max', 'P-AUROC', 'P-AP', 'P-F1-max', 'AUPRO')))
 
 @patch
@@ -205,14 +216,15 @@ def _lines(self:Table, metrics=METRICS):
     "Rows of text: numbers of images, and metrics"
     count, frame = self.scores.groupby('product').truth.agg(['size', 'sum']).to_dict('index'), self.to_frame()
     images = lambda p: (str(count[p]['size']-count[p]['sum']), str(count[p]['sum'])) if p in count else ('', '')
-    return [('product', 'normal', 'anomalous', *(_HEADS[m] for m in metrics))] + [(p, *images(p), *(self._cell(frame, p, m) for m in metrics)) for p in frame.index]
+    rows = [(p, *images(p), *(self._cell(frame, p, m) for m in metrics)) for p in frame.index]
+    return [('product', 'normal', 'anomalous', *(_HEADS[m] for m in metrics)), *rows]
 
 @patch
 def _below(self:Table):
     "What is said below the table: caption, and notes"
     return [s for s in (self.caption, f'{"; ".join(self.notes)}.' if self.notes else '') if s]
 
-# %% ../nbs/10_evaluation.ipynb #037db05a
+# %% ../nbs/10_evaluation.ipynb #4143d8e9
 @patch
 def _repr_markdown_(self:Table):
     head, *rows = ['| '+' | '.join(line)+' |' for line in self._lines()]
@@ -231,7 +243,8 @@ def to_latex(self:Table) -> str:
     safe = lambda v: ''.join('\\'+ch if ch in '_%&#$' else ch for ch in v).replace('±', '$\\pm$').replace('–', '--')
     head, *rows = [' & '.join(map(safe, line))+r' \\' for line in self._lines()]
     columns = 'l'+'r'*head.count('&')
-    return '\n'.join([*('% '+s for s in self._below()), rf'\begin{{tabular}}{{{columns}}}', r'\toprule', head, r'\midrule', *rows[:-1], r'\midrule', rows[-1], r'\bottomrule', r'\end{tabular}'])
+    return '\n'.join([*('% '+s for s in self._below()), rf'\begin{{tabular}}{{{columns}}}', r'\toprule', head, r'\midrule',
+                      *rows[:-1], r'\midrule', rows[-1], r'\bottomrule', r'\end{tabular}'])
 
 # %% ../nbs/10_evaluation.ipynb #209107eb
 def _truth(sample, size):
@@ -261,7 +274,7 @@ def _told(test, prompt, pool):
     for product in [*wrong, *wrong.values()]: pool.index(product)
     return [wrong.get(s.product, s.product) for s in test]
 
-# %% ../nbs/10_evaluation.ipynb #81755182
+# %% ../nbs/10_evaluation.ipynb #101034cb
 @patch
 def _judge(self:Detector, test, products, prompts, bs, progress):
     "What the model says of `test`: a row an image, and the grids"
@@ -271,7 +284,8 @@ def _judge(self:Detector, test, products, prompts, bs, progress):
         rows += zip(out['product'], out['similarity'].tolist())
         errors.append(out['errors'].float().cpu())
         if out['logits'] is not None: logits.append(out['logits'].float().cpu())
-    frame = pd.DataFrame([dict(image=s.name, product=s.product, label=s.label, defect=s.defect, mask=path(s.mask), prompt=p, similarity=v) for s, (p, v) in zip(test, rows)])
+    frame = pd.DataFrame([dict(image=s.name, product=s.product, label=s.label, defect=s.defect, mask=path(s.mask), prompt=p, similarity=v)
+                          for s, (p, v) in zip(test, rows)])
     if prompts is not None: frame['prompt_image'] = [s.name for s in prompts]
     return frame, (torch.cat(errors), torch.cat(logits) if logits else None)
 
@@ -279,10 +293,10 @@ def _judge(self:Detector, test, products, prompts, bs, progress):
 def _settings(self:Detector, protocol, seed):
     "Rules and provenance, for the card"
     b = self.backbone
-    return dict(protocol=asdict(protocol), prompt_seed=seed, kind=type(self).__name__, backbone=b.name, size=b.size, official_padding=b.official_padding, about=self.about,
+    return dict(protocol=asdict(protocol), prompt_seed=seed, backbone=b.name, size=b.size, official_padding=b.official_padding, about=self.about,
                 alpha=float(self.alpha), scale=float(self.scale), score_pool=self.score_pool, info=self.info, weights=self.checksum(), versions=_versions())
 
-# %% ../nbs/10_evaluation.ipynb #0a3025c2
+# %% ../nbs/10_evaluation.ipynb #8bf63fcf
 def _product_maps(grids, places, settings):
     "Residual, refined and anomaly maps (n 1 size size) of the images at `places`"
     errors, logits = grids
@@ -305,8 +319,10 @@ def _score_product(samples, grids, places, settings, draws):
     known = [i for i, m in enumerate(masks) if m is not None]
     data = scores, labels, maps[known, 0].numpy(), np.array([masks[i] for i in known], bool).reshape(-1, *maps.shape[2:])
     values, reasons = _metrics(*data, rules['flip'])
-    if 0 < len(own)-len(known) < sum(s.label for s in own): reasons.append(f'{len(own)-len(known)} anomalous images have no mask and are not in the pixel metrics')
-    return scores, labels, values, reasons, bootstrap(*data, protocol='official' if rules['flip'] else 'deployable', draws=draws) if draws else None
+    unmarked = len(own)-len(known)
+    if 0 < unmarked < sum(s.label for s in own): reasons.append(f'{unmarked} anomalous images have no mask and are not in the pixel metrics')
+    intervals = bootstrap(*data, protocol='official' if rules['flip'] else 'deployable', draws=draws) if draws else None
+    return scores, labels, values, reasons, intervals
 
 # %% ../nbs/10_evaluation.ipynb #f054b8b8
 def _caption(settings, scores):
@@ -355,14 +371,15 @@ def evaluate(self:Detector,
         tables.append(_score(test, frame, grids, self._settings(protocol, seed), bootstrap, keep_maps))
     return tables[0] if len(tables) == 1 else mean_table(tables, 'prompt seeds')
 
-# %% ../nbs/10_evaluation.ipynb #38317c0e
+# %% ../nbs/10_evaluation.ipynb #eb8d31ac
 class MeanTable(Table):
     "Mean and standard deviation of several tables"
     def __init__(self, tables, what):
         scores = pd.concat([t.scores.assign(run=i) for i, t in enumerate(tables)], ignore_index=True)
         first, self.tables, self.what = tables[0], L(tables), what
         notes = list(dict.fromkeys(note for t in tables for note in t.notes))
-        super().__init__({}, scores, f'{_caption(first.settings, scores)} Mean ± standard deviation over {len(tables)} {what}.', first.samples, first.settings, notes)
+        caption = f'{_caption(first.settings, scores)} Mean ± standard deviation over {len(tables)} {what}.'
+        super().__init__({}, scores, caption, first.samples, first.settings, notes)
 
     @property
     def card(self) -> Card:
@@ -382,7 +399,7 @@ class MeanTable(Table):
         one = self.tables[0]._lines(metrics)                         # the number of images is that of one
         return [one[0]] + [(*line[:3], *(self._cell(self.to_frame(), line[0], m) for m in metrics)) for line in one[1:]]
 
-# %% ../nbs/10_evaluation.ipynb #6cd3f02e
+# %% ../nbs/10_evaluation.ipynb #3e4da5fa
 def mean_table(
     tables, # of `Table`, at least two
     what:str='training seeds' # in what they differ
@@ -390,7 +407,8 @@ def mean_table(
     "Mean and standard deviation over `tables`"
     tables = list(tables)
     if len(tables) < 2: raise ValueError(f'{len(tables)} tables: a standard deviation needs two')
-    same = lambda t: {**{k: t.settings.get(k) for k in ('protocol', 'backbone', 'size', 'alpha', 'score_pool')}, 'images': t.scores.image.tolist(), 'products': list(t.rows)}
+    same = lambda t: {**{k: t.settings.get(k) for k in ('protocol', 'backbone', 'size', 'alpha', 'score_pool')},
+                      'images': t.scores.image.tolist(), 'products': list(t.rows)}
     differs = [k for t in tables[1:] for k, v in same(tables[0]).items() if same(t)[k] != v]
     if differs: raise ValueError(f'the tables differ in {", ".join(dict.fromkeys(differs))}: a mean is of one and the same evaluation')
     return MeanTable(tables, what)
@@ -431,7 +449,7 @@ def _plain(v):
 
 def _numbers(rows): return {p: {k: np.nan if v is None else v for k, v in row.items()} for p, row in rows.items()}
 
-# %% ../nbs/10_evaluation.ipynb #5debc7bf
+# %% ../nbs/10_evaluation.ipynb #06a9b51d
 @patch
 def save(self:Table,
     folder:str|Path # is made if it does not exist
@@ -441,13 +459,16 @@ def save(self:Table,
     folder = _make_folder(folder)
     _replace(folder, 'scores.csv', lambda f: self.scores.to_csv(f, index=False))
     (folder/'maps.safetensors').unlink(missing_ok=True)              # of an earlier table
-    if self.grids: _replace(folder, 'maps.safetensors', lambda f: save_file({k: v.half() for k, v in zip(('errors', 'logits'), self.grids) if v is not None}, f))
+    if self.grids:
+        halves = {k: v.half() for k, v in zip(('errors', 'logits'), self.grids) if v is not None}
+        _replace(folder, 'maps.safetensors', lambda f: save_file(halves, f))
     sums = {f.name: _sha256(f) for f in (folder/'scores.csv', folder/'maps.safetensors') if f.exists()}
-    data = dict(format=1, caption=self.caption, rows=self.rows, notes=list(self.notes), intervals=self._intervals, settings=self.settings, card=self.card.to_dict(), sha256=sums)
+    data = dict(format=1, caption=self.caption, rows=self.rows, notes=list(self.notes), intervals=self._intervals,
+                settings=self.settings, card=self.card.to_dict(), sha256=sums)
     _replace(folder, 'table.json', lambda f: f.write_text(json.dumps(_plain(data), indent=1, default=str), encoding='utf-8'))
     return folder
 
-# %% ../nbs/10_evaluation.ipynb #3d0abb27
+# %% ../nbs/10_evaluation.ipynb #c1c9bacb
 @patch(cls_method=True)
 def load(cls:Table,
     folder:str|Path # written by `save`
@@ -457,9 +478,10 @@ def load(cls:Table,
     if not (folder/'table.json').is_file(): raise FileNotFoundError(f'{folder/"table.json"} does not exist: give the folder that Table.save wrote')
     try: data = json.loads((folder/'table.json').read_text(encoding='utf-8'))
     except ValueError as e: raise ValueError(f'{folder/"table.json"} is damaged ({e}): save the table again') from e
-    if not isinstance(data, dict) or data.get('format') != 1: raise ValueError(f'{folder/"table.json"} does not describe a table of this version of onenip: save it again')
+    if not isinstance(data, dict) or data.get('format') != 1: raise ValueError(f'{folder/"table.json"} is of another version of onenip, or no table: save it again')
     for name, sha in data['sha256'].items():
-        if not (folder/name).is_file() or _sha256(folder/name) != sha: raise ValueError(f'{folder/name} is missing, damaged or belongs to another table: save the table again')
+        if not (folder/name).is_file() or _sha256(folder/name) != sha:
+            raise ValueError(f'{folder/name} is missing, damaged or belongs to another table: save the table again')
     words = dict.fromkeys(('image', 'product', 'defect', 'mask', 'prompt', 'prompt_image'), str)           # product '01' is no number
     numbers = dict.fromkeys(('image_score', 'similarity'), float)                                          # to the last digit
     scores = pd.read_csv(folder/'scores.csv', dtype=words, converters=numbers, keep_default_na=False)
