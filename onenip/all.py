@@ -16,6 +16,7 @@ from .training import *
 from .runs import *
 from .inference import *
 from .neighbours import *
+from .metrics import *
 from .official import *
 from .evaluation import *
 from .report import *

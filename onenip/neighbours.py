@@ -5,15 +5,14 @@
 # %% auto #0
 __all__ = ['coreset', 'NearestNeighbour']
 
-# %% ../nbs/09a_neighbours.ipynb #5bfd6500
+# %% ../nbs/09a_neighbours.ipynb #04beaf51
 import torch
-import torch.nn.functional as F
 from fastcore.basics import patch
 from torch import Tensor
 
 from .encoder import to_tokens
 from .features import Backbone
-from .inference import Detector
+from .inference import Detector, _info
 from .training import NormalBank
 
 # %% ../nbs/09a_neighbours.ipynb #91d51e48
@@ -34,7 +33,7 @@ def coreset(
         near = torch.minimum(near, (x-x[kept[-1]]).square().sum(1))
     return torch.tensor(kept, device=patches.device)
 
-# %% ../nbs/09a_neighbours.ipynb #a9e27bb1
+# %% ../nbs/09a_neighbours.ipynb #46b7cf4b
 class NearestNeighbour(Detector):
     "Training-free: distance of each patch to the nearest normal patch of its product"
     about = 'nearest neighbour, no training'
@@ -42,27 +41,26 @@ class NearestNeighbour(Detector):
     def __init__(self, backbone, norm, pool,
         patches:dict, # product → kept normal patches, behind the norm (m c)
         score_pool:int=None, # squares averaged before the maximum that scores an image
-        thresholds:dict=None # product → highest score of its held-back normal images
+        thresholds:dict=None, # product → highest score of its held-back normal images
+        info:dict=None # how it was made
     ):
         self.backbone, self.norm, self.pool, self.patches = backbone, norm, pool, patches
-        self.scale, self.alpha, self.score_pool, self.thresholds = 1., 0., score_pool, thresholds or {}
+        self.scale, self.alpha, self.score_pool, self.thresholds, self.info = 1., 0., score_pool, thresholds or {}, info or {}
 
     def __repr__(self):
         kept = ', '.join(f'{p} ({len(x)} patches)' for p, x in self.patches.items())
         return f'NearestNeighbour of {kept} ({self.backbone.name}, {self.backbone.size} px)'
 
-    @torch.no_grad()
-    def _maps(self, feats, which):
+    def _grids(self, feats, which, prompts=None): # compares with all it knows of the product: other prompts make no difference
         nearest = [torch.cdist(t, self._known(self.pool.products[i])).amin(1) for t, i in zip(to_tokens(feats), which)]
         g = feats.shape[-1]
-        maps = torch.stack(nearest).view(-1, 1, g, g)
-        return F.interpolate(maps, (self.backbone.size, self.backbone.size), mode='bilinear', align_corners=True), None
+        return torch.stack(nearest).view(-1, 1, g, g), None
 
     def _known(self, product):
         "Normal patches of `product`; those of its prompt if it was added to the pool later"
         return self.patches[product] if product in self.patches else to_tokens(self.pool[product].feats[None])[0]
 
-# %% ../nbs/09a_neighbours.ipynb #8157f1b4
+# %% ../nbs/09a_neighbours.ipynb #d589c980
 @patch(cls_method=True)
 def fit(cls:NearestNeighbour,
     samples, # of `Sample`; normal training images are used
@@ -81,7 +79,8 @@ def fit(cls:NearestNeighbour,
     for product in bank.pool.products:
         tokens = to_tokens(bank[[i for i in bank.use if bank.samples[i].product == product]]).flatten(0, 1)
         patches[product] = tokens[coreset(tokens, keep, seed)]
-    detector = cls(bank.backbone, bank.norm, bank.pool.copy(), patches, score_pool)
+    info = _info(bank, seed=seed, keep=keep)
+    detector = cls(bank.backbone, bank.norm, bank.pool.copy(), patches, score_pool, info=info)
     held = bank.samples[bank.held]
     detector.set_thresholds(held, held.attrgot('product'))
     return detector

@@ -78,7 +78,20 @@ def _product(detector, name, scores, samples, most):
         shown.append(dict(title=title if len(part) == len(group) else f'{title}, {len(part)} of {len(group)}', cards=cards))
     return dict(name=name, summary=summary, prompt=_data_url(detector.pool[name].image), groups=shown)
 
-# %% ../nbs/10a_report.ipynb #23845e3f
+# %% ../nbs/10a_report.ipynb #645a04a8
+_SHOWN = 'i_auroc', 'i_ap', 'p_auroc', 'p_ap', 'aupro' # F1-max is in the CSV
+
+def _as_in_use(table):
+    "Raise `ValueError` if the pictures could not go with `table`"
+    rules = table.settings.get('protocol', {})
+    if not table.rows or 'random' == rules.get('prompt') or any(rules.get(k, 'saved') != 'saved' for k in ('scale', 'score_pool')):
+        raise ValueError(f"table by the protocol {rules.get('name')!r}: a report shows the detector as in use; give it evaluate(samples), and this table among `beside`")
+
+def _table(table):
+    "What the page says of one table"
+    return dict(lines=table._lines(_SHOWN), below=table._below(), card=table.card._lines(), comparability=table.card.comparability)
+
+# %% ../nbs/10a_report.ipynb #70af0a0b
 def write_report(
     detector:Detector,
     table:Table, # from `detector.evaluate(samples)`
@@ -88,13 +101,14 @@ def write_report(
     most:int=6, # images a group
     beside=() # `Table`s of other detectors on the same images, to compare with
 ) -> Path: # the HTML file
-    "Write `report.html`, self-contained, and `scores.csv` into `folder`"
+    "Write `report.html`, self-contained, `scores.csv` and `metrics.csv` into `folder`"
+    _as_in_use(table)
     folder = _make_folder(folder)
     products = [_product(detector, p, scores, table.samples, most) for p, scores in table.scores.groupby('product')]
-    tables = [dict(lines=t._lines(), caption=t.caption) for t in (table, *beside)]
-    about = f'{detector!r}.'
+    about, tables = f'{detector!r}.', [_table(t) for t in (table, *beside)]
     page = Environment(autoescape=True).from_string((files('onenip')/'assets'/'report.html').read_text(encoding='utf-8')).render(
         title=title, about=about, tables=tables, products=products, credits=credits)
     table.scores.to_csv(folder/'scores.csv', index=False)
+    table.to_csv(folder/'metrics.csv')
     (folder/'report.html').write_text(page, encoding='utf-8')
     return folder/'report.html'
