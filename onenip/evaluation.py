@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['protocols', 'Protocol', 'get_protocol', 'Card', 'Table', 'MeanTable', 'mean_table']
 
-# %% ../nbs/10_evaluation.ipynb #2845058b
+# %% ../nbs/10_evaluation.ipynb #7c0219a8
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,13 +13,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from fastai.torch_core import num_distrib, rank_distrib
 from fastcore.basics import patch
 from fastcore.foundation import L
 from safetensors.torch import load_file, save_file
 
 from .data import Sample, _check_sample, _make_folder, _replace, by_product, load_mask, normals
 from .inference import Detector, _sha256, _versions, maps_of
-from .metrics import METRICS, _metrics, bootstrap
+from .metrics import METRICS, _metrics, bootstrap_metrics
 from .recipes import presets
 from .refiner import fuse, image_score
 
@@ -274,7 +275,7 @@ def _told(test, prompt, pool):
     for product in [*wrong, *wrong.values()]: pool.index(product)
     return [wrong.get(s.product, s.product) for s in test]
 
-# %% ../nbs/10_evaluation.ipynb #101034cb
+# %% ../nbs/10_evaluation.ipynb #d1ab246d
 @patch
 def _judge(self:Detector, test, products, prompts, bs, progress):
     "What the model says of `test`: a row an image, and the grids"
@@ -290,13 +291,26 @@ def _judge(self:Detector, test, products, prompts, bs, progress):
     return frame, (torch.cat(errors), torch.cat(logits) if logits else None)
 
 @patch
+def _judge_together(self:Detector, test, *args):
+    "`_judge` by several processes, each a share of `test`; all of them get the whole"
+    world, rank = num_distrib(), rank_distrib()
+    if world < 2 or not torch.distributed.is_initialized() or len(test) < world: return self._judge(test, *args)
+    own, parts = list(range(rank, len(test), world)), [None]*world
+    share = lambda v: [v[i] for i in own] if isinstance(v, (list, L)) else v
+    torch.distributed.all_gather_object(parts, (own, *self._judge(share(test), *map(share, args))))
+    places, frames, grids = zip(*parts)
+    order = torch.tensor(sum(places, [])).argsort()
+    join = lambda v: None if v[0] is None else torch.cat(v)[order]
+    return pd.concat(frames, ignore_index=True).iloc[order.tolist()].reset_index(drop=True), tuple(map(join, zip(*grids)))
+
+@patch
 def _settings(self:Detector, protocol, seed):
     "Rules and provenance, for the card"
     b = self.backbone
     return dict(protocol=asdict(protocol), prompt_seed=seed, backbone=b.name, size=b.size, official_padding=b.official_padding, about=self.about,
                 alpha=float(self.alpha), scale=float(self.scale), score_pool=self.score_pool, info=self.info, weights=self.checksum(), versions=_versions())
 
-# %% ../nbs/10_evaluation.ipynb #8bf63fcf
+# %% ../nbs/10_evaluation.ipynb #c5a151b0
 def _product_maps(grids, places, settings):
     "Residual, refined and anomaly maps (n 1 size size) of the images at `places`"
     errors, logits = grids
@@ -321,7 +335,7 @@ def _score_product(samples, grids, places, settings, draws):
     values, reasons = _metrics(*data, rules['flip'])
     unmarked = len(own)-len(known)
     if 0 < unmarked < sum(s.label for s in own): reasons.append(f'{unmarked} anomalous images have no mask and are not in the pixel metrics')
-    intervals = bootstrap(*data, protocol='official' if rules['flip'] else 'deployable', draws=draws) if draws else None
+    intervals = bootstrap_metrics(*data, protocol='official' if rules['flip'] else 'deployable', draws=draws) if draws else None
     return scores, labels, values, reasons, intervals
 
 # %% ../nbs/10_evaluation.ipynb #f054b8b8
@@ -347,7 +361,7 @@ def _score(samples, frame, grids, settings, draws=0, keep=False):
     if (lost := (frame.truth != frame.label).sum()): notes.append(f'resized mask empty, so counted as normal: {lost}')
     return Table(rows, frame, _caption(settings, frame), samples, settings, notes, intervals if draws else None, grids if keep else None)
 
-# %% ../nbs/10_evaluation.ipynb #6e31f2d5
+# %% ../nbs/10_evaluation.ipynb #7477b68d
 @patch
 def evaluate(self:Detector,
     samples, # of `Sample`; the test images among them are judged
@@ -367,7 +381,7 @@ def evaluate(self:Detector,
     test, tables = _test_samples(samples, self.pool), []
     for seed in seeds:
         prompts = _random_prompts(test, samples, seed) if protocol.prompt == 'random' else None
-        frame, grids = self._judge(test, _told(test, protocol.prompt, self.pool), prompts, bs, progress)
+        frame, grids = self._judge_together(test, _told(test, protocol.prompt, self.pool), prompts, bs, progress)
         tables.append(_score(test, frame, grids, self._settings(protocol, seed), bootstrap, keep_maps))
     return tables[0] if len(tables) == 1 else mean_table(tables, 'prompt seeds')
 
