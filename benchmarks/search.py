@@ -3,7 +3,7 @@
     python benchmarks/search.py base                                   the recipe `quick` as it is
     python benchmarks/search.py jitter0 jitter=0 lr=2e-3               with changes: fields of `Preset`, arguments of `OneNIP`
     python benchmarks/search.py long epochs=40 --on report --seed 2    on the products that are reported
-    python benchmarks/search.py nearest --on report                    `nearest`: the training-free detector
+    python benchmarks/search.py nearest --on report                    `nearest...`: the training-free detector
     python benchmarks/search.py paper --preset paper backbone=tf_efficientnet_lite0
 
 Settings are chosen on magnetic tiles, hazelnuts and solar cells (`--on choose`), and reported on others (`--on report`: all five
@@ -99,16 +99,18 @@ def value(text):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('name', help='of the run; `nearest` is the training-free detector')
+    parser.add_argument('name', help='of the run; `nearest...` is the training-free detector')
     parser.add_argument('changes', nargs='*', help='name=value')
     parser.add_argument('--preset', default='quick')
     parser.add_argument('--on', choices=SETS, default='choose')
     parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--save', help='folder for the detector')
     args = parser.parse_args()
     changes = {k: value(v) for k, v in (c.split('=', 1) for c in args.changes)}
     samples = SETS[args.on]()
-    if args.name == 'nearest': detector, told = NearestNeighbour.fit(samples, seed=args.seed, **changes), {}
+    if args.name.startswith('nearest'): detector, told = NearestNeighbour.fit(samples, Backbone('tf_efficientnet_lite0', **changes), seed=args.seed), {}
     else: detector, told = run(samples, args.preset, args.seed, changes)
+    if args.save: detector.save(args.save)
     line = dict(name=args.name, preset=args.preset, on=args.on, seed=args.seed, changes=changes, threads=torch.get_num_threads(), **told, **evaluate(detector, samples))
     LOG.parent.mkdir(exist_ok=True)
     with LOG.open('a') as f: f.write(json.dumps(line)+'\n')

@@ -166,7 +166,7 @@ def show_images(
     fig.tight_layout(pad=.3)
     return fig
 
-# %% ../nbs/00_data.ipynb #970a80dd
+# %% ../nbs/00_data.ipynb #45704a3e
 def _make_folder(path):
     "The folder `path`, made if it does not exist"
     path = Path(path)
@@ -182,14 +182,17 @@ def _replace(folder, name, write):
         os.replace(new, folder/name)
     finally: new.unlink(missing_ok=True)
 
+def _turn(im):
+    "EXIF orientation of a file that is open, 1 if it is upright already"
+    return 1 if im.format == 'TIFF' else Image.Image.getexif(im).get(0x0112, 1)                      # TIFF is turned by PIL; PNG's own getexif decodes
+
 def _check_image(image):
     "Size (w, h) of `image`; raises `ValueError` with its name if it cannot be read"
     if not isinstance(image, (str, Path)): return _open(image).size
     with _readable(image), Image.open(image) as im:
-        size = im.size
+        size = im.size[::-1] if _turn(im) > 4 else im.size           # stored lying on its side
         if im.format == 'PNG': im.verify()
         else:
-            if im.getexif().get(0x0112, 1) > 4: size = size[::-1]    # stored lying on its side
             im.draft('L', (32, 32))
             im.load()
     return size

@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['protocols', 'Protocol', 'get_protocol', 'Card', 'Table', 'MeanTable', 'mean_table']
 
-# %% ../nbs/10_evaluation.ipynb #7c0219a8
+# %% ../nbs/10_evaluation.ipynb #7e0aff3e
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import pandas as pd
@@ -63,9 +64,9 @@ def get_protocol(
     if not changes: return protocol
     return replace(protocol, **{'name': f'{protocol.name}, but {", ".join(f"{k}={v!r}" for k, v in changes.items())}', **changes})
 
-# %% ../nbs/10_evaluation.ipynb #02258b1f
+# %% ../nbs/10_evaluation.ipynb #770cb525
 _WORDS = dict(
-    prompt=dict(pool='each image finds its prompt in the pool', given='the true product is told, with its prompt in the pool',
+    prompt=dict(none='the model has no prompt', pool='each image finds its prompt in the pool', given='the true product is told, with its prompt in the pool',
                 random='the true product is told, with a new random normal image of it for each test image'),
     scale=dict(saved='c from normal images held back from training', test='c from all test images'),
     label=dict(list='an image is anomalous if the list says so', mask='an image is anomalous if its resized mask is not empty'),
@@ -84,19 +85,28 @@ _WHY = dict(prompt='with the true product told, a model cannot fail by its promp
             flip='no product looks worse than chance, even where the model is',
             score_pool='one hot pixel does not decide; a very small defect is averaged away (the text of the paper has the plain maximum)')
 
-# %% ../nbs/10_evaluation.ipynb #acc22426
+# %% ../nbs/10_evaluation.ipynb #b1400705
 def _share(scores): return f"{(scores['prompt'] == scores['product']).mean():.1%} of the images"
 
 def _effective(settings):
     "The rules as they came to bear: rule → value"
     rules = {k: v for k, v in settings['protocol'].items() if k != 'name'}
     if rules['score_pool'] == 'saved': rules['score_pool'] = settings['score_pool']
+    if settings.get('no_prompt'): rules['prompt'] = 'none'
     return rules if settings['refined'] else {k: v for k, v in rules.items() if k != 'scale'}      # without refined map there is no c
+
+def _c_from(rules, settings):
+    "Where c came from, in words"
+    own = settings.get('info', {}).get('c_from')
+    return f'c from {own}' if own and rules['scale'] == 'saved' else _say('scale', rules['scale'])
 
 def _comparability(settings):
     "In plain words: what would make the numbers not comparable"
     rules, official = _effective(settings), asdict(protocols['official'])
-    other = [f'{_say(k, v)} (there: {_say(k, official[k])})' for k, v in rules.items() if v != official[k]]
+    other = [f'{_say(k, v)} (there: {_say(k, official[k])})' for k, v in rules.items() if v not in (official[k], 'none')]
+    if settings['refined'] and settings['alpha'] != .5: other.append(f"α = {settings['alpha']:g} (there: 0.5)")
+    if settings['size'] not in (224, 256, 320): other.append(f"{settings['size']} px (there: 224, 256 or 320)")
+    if 'efficientnet_b4' not in settings['backbone']: other.append(f"backbone {settings['backbone']} (there: EfficientNet-b4)")
     helped = [_say(k, v) for k, v in rules.items() if v is True or v in ('given', 'random', 'test', 'mask')]
     words = [f"Not comparable with the paper's tables: {'; '.join(other)}." if other else "The rules are those of the paper's tables."]
     if helped: words.append(f'Not what the detector would reach in use, where no test set helps: {"; ".join(helped)}.')
@@ -140,7 +150,7 @@ def _recipe(info):
     changed = [f'{k}={v!r}' for k, v in recipe.items() if (usual.get(k) or None) != (v or None)]       # no model arguments: None or {}
     return recipe['name']+(f', but {", ".join(changed)}' if changed else '')
 
-# %% ../nbs/10_evaluation.ipynb #e6fdbe0c
+# %% ../nbs/10_evaluation.ipynb #f0737481
 def _card(settings, scores, notes):
     "The `Card` of one evaluation"
     rules, info, size = _effective(settings), settings['info'], settings['size']
@@ -148,7 +158,7 @@ def _card(settings, scores, notes):
     how = {'protocol': settings['protocol']['name'], 'prompt': words['prompt']}
     if rules['prompt'] == 'pool': how['chosen rightly for'] = _share(scores)
     if rules['prompt'] == 'random': how['prompt seed'] = settings['prompt_seed']
-    if settings['refined']: how |= {'map': 'residual and refined', 'α': settings['alpha'], 'c': settings['c'], 'where c came from': words['scale']}
+    if settings['refined']: how |= {'map': 'residual and refined', 'α': settings['alpha'], 'c': settings['c'], 'where c came from': _c_from(rules, settings).removeprefix('c from ')}
     else: how['map'] = settings['about']
     bad = int((scores.truth == 1).sum())
     return Card({
@@ -157,7 +167,7 @@ def _card(settings, scores, notes):
         'pooling of pixels': 'all pixels of all images of a product together, normal images included; then the mean over products',
         'images': f'{len(scores)-bad} normal and {bad} anomalous ones of {scores["product"].nunique()} products',
         'backbone': settings['backbone'] + ' with official padding'*settings['official_padding'], 'size': size,
-        'recipe': _recipe(info), 'training seed': info.get('seed'), 'learned from': info.get('learned_from'), 'held back': info.get('held_back'),
+        'recipe': _recipe(info), 'source': info.get('source'), 'training seed': info.get('seed'), 'learned from': info.get('learned_from'), 'held back': info.get('held_back'),
         'trained with': info.get('versions'), 'evaluated with': settings['versions'], 'weights (sha256)': settings['weights'],
         'notes': list(notes)}, _comparability(settings))
 
@@ -247,7 +257,7 @@ def to_latex(self:Table) -> str:
     return '\n'.join([*('% '+s for s in self._below()), rf'\begin{{tabular}}{{{columns}}}', r'\toprule', head, r'\midrule',
                       *rows[:-1], r'\midrule', rows[-1], r'\bottomrule', r'\end{tabular}'])
 
-# %% ../nbs/10_evaluation.ipynb #209107eb
+# %% ../nbs/10_evaluation.ipynb #1e8379e9
 def _truth(sample, size):
     "Mask of a test image (size size), None if it is not known"
     if sample.label == 0: return np.zeros((size, size), bool)
@@ -266,7 +276,9 @@ def _random_prompts(test, samples, seed):
     own = by_product(normals(samples))
     missing = sorted({s.product for s in test}-set(own))
     if missing: raise ValueError(f"no normal training images of {', '.join(missing)} among samples: prompt='random' draws its prompts from them")
-    return [own[s.product][int(np.random.default_rng((seed, i)).integers(len(own[s.product])))] for i, s in enumerate(test)]
+    own = {p: sorted(ns, key=lambda s: s.name) for p, ns in own.items()}                                # the order of a list changes nothing
+    draw = lambda s: np.random.default_rng((seed, crc32(Path(s.name).name.encode()), crc32(s.defect.encode()))).integers(len(own[s.product]))
+    return [own[s.product][draw(s)] for s in test]
 
 def _told(test, prompt, pool):
     "Product of which each of `test` gets the prompt; None: the pool chooses"
@@ -275,12 +287,12 @@ def _told(test, prompt, pool):
     for product in [*wrong, *wrong.values()]: pool.index(product)
     return [wrong.get(s.product, s.product) for s in test]
 
-# %% ../nbs/10_evaluation.ipynb #d1ab246d
+# %% ../nbs/10_evaluation.ipynb #177a513c
 @patch
 def _judge(self:Detector, test, products, prompts, bs, progress):
     "What the model says of `test`: a row an image, and the grids"
     rows, errors, logits = [], [], []
-    path = lambda v: '' if v is None else str(v) if isinstance(v, (str, Path)) else 'in memory'
+    path = lambda v: '' if v is None else str(v) if isinstance(v, (str, Path)) else 'everywhere' if np.all(v) else 'in memory'
     for out in self._batches(test, products, bs, progress, prompts, self._look):
         rows += zip(out['product'], out['similarity'].tolist())
         errors.append(out['errors'].float().cpu())
@@ -294,7 +306,7 @@ def _judge(self:Detector, test, products, prompts, bs, progress):
 def _judge_together(self:Detector, test, *args):
     "`_judge` by several processes, each a share of `test`; all of them get the whole"
     world, rank = num_distrib(), rank_distrib()
-    if world < 2 or not torch.distributed.is_initialized() or len(test) < world: return self._judge(test, *args)
+    if len(test) < world: return self._judge(test, *args)
     own, parts = list(range(rank, len(test), world)), [None]*world
     share = lambda v: [v[i] for i in own] if isinstance(v, (list, L)) else v
     torch.distributed.all_gather_object(parts, (own, *self._judge(share(test), *map(share, args))))
@@ -307,7 +319,7 @@ def _judge_together(self:Detector, test, *args):
 def _settings(self:Detector, protocol, seed):
     "Rules and provenance, for the card"
     b = self.backbone
-    return dict(protocol=asdict(protocol), prompt_seed=seed, backbone=b.name, size=b.size, official_padding=b.official_padding, about=self.about,
+    return dict(protocol=asdict(protocol), no_prompt=getattr(getattr(self, 'model', None), 'prompt', '') == 'none', prompt_seed=seed, backbone=b.name, size=b.size, official_padding=b.official_padding, about=self.about,
                 alpha=float(self.alpha), scale=float(self.scale), score_pool=self.score_pool, info=self.info, weights=self.checksum(), versions=_versions())
 
 # %% ../nbs/10_evaluation.ipynb #c5a151b0
@@ -338,12 +350,12 @@ def _score_product(samples, grids, places, settings, draws):
     intervals = bootstrap_metrics(*data, protocol='official' if rules['flip'] else 'deployable', draws=draws) if draws else None
     return scores, labels, values, reasons, intervals
 
-# %% ../nbs/10_evaluation.ipynb #f054b8b8
+# %% ../nbs/10_evaluation.ipynb #a1c246d5
 def _caption(settings, scores):
     "How the numbers came about, in a line"
     rules = _effective(settings)
     how = f'product chosen by the pool, rightly for {_share(scores)}' if rules['prompt'] == 'pool' else _say('prompt', rules['prompt'])
-    made = f"α = {settings['alpha']:g}, {_say('scale', rules['scale'])}" if settings['refined'] else settings['about']
+    made = f"α = {settings['alpha']:g}, {_c_from(rules, settings)}" if settings['refined'] else settings['about']
     departs = [_say(k, rules[k]) for k in ('label', 'flip') if rules[k] in ('mask', True)]
     return '; '.join([f"{settings['backbone']}, {settings['size']} px", how, _say('score_pool', rules['score_pool']), made, *departs])+'. Percent.'
 
@@ -361,7 +373,7 @@ def _score(samples, frame, grids, settings, draws=0, keep=False):
     if (lost := (frame.truth != frame.label).sum()): notes.append(f'resized mask empty, so counted as normal: {lost}')
     return Table(rows, frame, _caption(settings, frame), samples, settings, notes, intervals if draws else None, grids if keep else None)
 
-# %% ../nbs/10_evaluation.ipynb #7477b68d
+# %% ../nbs/10_evaluation.ipynb #05d97b91
 @patch
 def evaluate(self:Detector,
     samples, # of `Sample`; the test images among them are judged
@@ -372,6 +384,7 @@ def evaluate(self:Detector,
     bootstrap:int=0, # draws of images for intervals of 95 %; 0: no intervals
     prompt_seeds=(0,), # of prompt='random'; more than one: mean and standard deviation over them
     keep_maps:bool=False, # keep what maps are made of: for `maps`, `rebuild` and `save`
+    share:bool=False, # several processes, all of which must call this, judge a share of the images each
     **changes # other changes to the protocol: fields of `Protocol`
 ) -> Table:
     "Metrics of each product"
@@ -381,7 +394,8 @@ def evaluate(self:Detector,
     test, tables = _test_samples(samples, self.pool), []
     for seed in seeds:
         prompts = _random_prompts(test, samples, seed) if protocol.prompt == 'random' else None
-        frame, grids = self._judge_together(test, _told(test, protocol.prompt, self.pool), prompts, bs, progress)
+        judge = self._judge_together if share and torch.distributed.is_initialized() else self._judge
+        frame, grids = judge(test, _told(test, protocol.prompt, self.pool), prompts, bs, progress)
         tables.append(_score(test, frame, grids, self._settings(protocol, seed), bootstrap, keep_maps))
     return tables[0] if len(tables) == 1 else mean_table(tables, 'prompt seeds')
 
@@ -427,7 +441,7 @@ def mean_table(
     if differs: raise ValueError(f'the tables differ in {", ".join(dict.fromkeys(differs))}: a mean is of one and the same evaluation')
     return MeanTable(tables, what)
 
-# %% ../nbs/10_evaluation.ipynb #184616f5
+# %% ../nbs/10_evaluation.ipynb #f784f596
 @patch
 def maps(self:Table,
     places=None # of images in `scores`; None: all
@@ -446,6 +460,9 @@ def rebuild(self:Table,
 ) -> Table:
     "The table by other rules, without the model"
     _has_grids(self)
+    lost = [s.name for s in self.samples if any(isinstance(v, str) and v == 'in memory' for v in (s.image, s.mask))]
+    if lost: raise ValueError(f'{lost[0]} or its mask was in memory when the table was saved: rebuild it before, or keep masks in files')
+    if alpha is not None and not 0 <= alpha <= 1: raise ValueError(f'alpha={alpha}: a share between 0 and 1 is expected')
     if 'prompt' in changes: raise ValueError('prompt: other prompts need the model; call evaluate(prompt=...)')
     settings = {**self.settings, 'protocol': asdict(get_protocol(Protocol(**self.settings['protocol']), **changes))}
     if alpha is not None: settings['alpha'] = float(alpha)
@@ -482,7 +499,7 @@ def save(self:Table,
     _replace(folder, 'table.json', lambda f: f.write_text(json.dumps(_plain(data), indent=1, default=str), encoding='utf-8'))
     return folder
 
-# %% ../nbs/10_evaluation.ipynb #c1c9bacb
+# %% ../nbs/10_evaluation.ipynb #71a76879
 @patch(cls_method=True)
 def load(cls:Table,
     folder:str|Path # written by `save`
@@ -499,7 +516,8 @@ def load(cls:Table,
     words = dict.fromkeys(('image', 'product', 'defect', 'mask', 'prompt', 'prompt_image'), str)           # product '01' is no number
     numbers = dict.fromkeys(('image_score', 'similarity'), float)                                          # to the last digit
     scores = pd.read_csv(folder/'scores.csv', dtype=words, converters=numbers, keep_default_na=False)
-    samples = [Sample(r.image, r.product, r.label, r.defect, r.mask or None, 'test') for r in scores.itertuples()]
+    truth = lambda mask: np.ones((1, 1), bool) if mask == 'everywhere' else mask or None
+    samples = [Sample(r.image, r.product, r.label, r.defect, truth(r.mask), 'test') for r in scores.itertuples()]
     grids = {k: v.float() for k, v in load_file(folder/'maps.safetensors').items()} if 'maps.safetensors' in data['sha256'] else None
     return cls(_numbers(data['rows']), scores, data['caption'], samples, data['settings'], data['notes'],
                data['intervals'] and _numbers(data['intervals']), grids and (grids['errors'], grids.get('logits')))

@@ -133,25 +133,34 @@ def encode(self:Backbone,
     load = lambda batch: np.stack([load_image(i, self.size) for i in batch])
     return torch.cat([self(self.normalise(load(images[i:i+bs]))) for i in (progress_bar(starts, leave=False) if progress else starts)])
 
-# %% ../nbs/01_features.ipynb #dc54399f
+# %% ../nbs/01_features.ipynb #63985717
+_NUMBERS = [np._core.multiarray.scalar, (np._core.multiarray.scalar, 'numpy.core.multiarray.scalar'), np.dtype,     # a metric that was saved beside the weights
+            *[type(np.dtype(t)) for t in (np.float64, np.float32, np.int64)]]
+
 def read_checkpoint(
     source:str|Path|dict # a file, or the state dict itself
 ) -> dict: # name → tensor
     "The state dict of a PyTorch checkpoint; a pickle that wants to run code is refused"
     if isinstance(source, (str, Path)):
         if not Path(source).is_file(): raise FileNotFoundError(f'checkpoint {source} does not exist: check the path')
-        try: source = torch.load(source, map_location='cpu', weights_only=True)
-        except Exception as e: raise ValueError(f'{source} is no checkpoint that can be read without running code in it (weights_only): {type(e).__name__}') from e
+        try:
+            with torch.serialization.safe_globals(_NUMBERS): source = torch.load(source, map_location='cpu', weights_only=True)
+        except Exception as e: raise ValueError(f'{source} is no checkpoint that can be read without running code in it (weights_only): {type(e).__name__}: {str(e)[:300]}') from e
     if not isinstance(source, dict): raise ValueError(f'checkpoint of type {type(source).__name__}: a file or a state dict is expected')
-    return source.get('state_dict', source)
+    state = source.get('state_dict', source)
+    strange = [k for k, v in state.items() if not isinstance(v, torch.Tensor)]
+    if strange: raise ValueError(f'the checkpoint holds {strange[0]}, a {type(state[strange[0]]).__name__}, where tensors are expected')
+    return state
 
 def check_state(
     state:dict, # name → tensor
-    wanted:dict # the same for a model that is to be filled
+    wanted:dict, # the same for a model that is to be filled
+    names:dict=None # name → what it is called in the file, where that is another
 ):
     "Raise `ValueError` that names the tensors if `state` is not what is `wanted`"
-    bad = [f'{k} is missing' for k in wanted if k not in state] + [f'{k} is not known' for k in state if k not in wanted] + [
-        f'{k} is {tuple(state[k].shape)} instead of {tuple(v.shape)}' for k, v in wanted.items() if k in state and state[k].shape != v.shape]
+    told = lambda k: f'{names[k]} (here {k})' if names and names.get(k, k) != k else k
+    bad = [f'{k} (its name here) is missing' if names else f'{k} is missing' for k in wanted if k not in state] + [f'{told(k)} is not known' for k in state if k not in wanted] + [
+        f'{told(k)} is {tuple(state[k].shape)} instead of {tuple(v.shape)}' for k, v in wanted.items() if k in state and state[k].shape != v.shape]
     if bad: raise ValueError(f'the checkpoint does not fit in {len(bad)} tensors: {"; ".join(bad[:5])}')
 
 # %% ../nbs/01_features.ipynb #0b239bd9
@@ -171,19 +180,21 @@ def _timm_name(name):
     head, _, tail = m[2].partition('.')
     return f'blocks.{stage}.{int(m[1])-starts[stage]}.{(_OTHERS if stage else _FIRST).get(head, head)}.{tail}'
 
-# %% ../nbs/01_features.ipynb #7520a967
+# %% ../nbs/01_features.ipynb #2e12c561
 @patch(cls_method=True)
 def from_official(cls:Backbone,
     source:str|Path|dict, # released checkpoint, or its state dict, with or without its prefixes
     size:int=224 # side of the input, pixels: what the model beside it was trained with
 ) -> Backbone: # EfficientNet-b4 with the released padding
     "The backbone of a released OneNIP or UniAD"
-    state = {re.sub(r'^(module\.)?(backbone\.)?', '', k): v for k, v in read_checkpoint(source).items() if 'reconstruction.' not in k}
-    state = {_timm_name(k): v for k, v in state.items()}
+    released = {k: v for k, v in read_checkpoint(source).items() if 'reconstruction.' not in k}
+    names = {_timm_name(re.sub(r'^(module\.)?(backbone\.)?', '', k)): k for k in released}
+    state = {k: released[name] for k, name in names.items()}
     backbone = cls(size=size, official_padding=True, pretrained=False)
     wanted = backbone.net.state_dict()
     if not set(wanted) & set(state): raise ValueError('the checkpoint holds no EfficientNet-b4: names such as backbone._conv_stem.weight are expected')
-    check_state({k: v for k, v in state.items() if k in wanted}, wanted) # what comes behind the last stage is not needed
+    behind = 'blocks.5.', 'blocks.6.', 'conv_head.', 'bn2.', 'classifier.' # the last stage: not needed
+    check_state({k: v for k, v in state.items() if not k.startswith(behind)}, wanted, names)
     backbone.net.load_state_dict({k: state[k] for k in wanted})
     return backbone
 

@@ -240,12 +240,12 @@ def _info(bank, **kw):
     count = lambda places: {p: len(s) for p, s in by_product(bank.samples[places]).items()}
     return dict(**kw, learned_from=count(bank.use), held_back=count(bank.held), versions=_versions())
 
-# %% ../nbs/09_inference.ipynb #70c719c0
+# %% ../nbs/09_inference.ipynb #c453b492
 @patch
 def detector(self:Learner) -> Detector:
     "The trained model as a `Detector`, calibrated on the validation images; further training does not change it"
     bank, preset = self.dls.bank, self.preset
-    info = _info(bank, recipe=asdict(preset), seed=self.seed, epochs=self.epochs_done)
+    info = _info(bank, recipe={**asdict(preset), 'epochs': self.epochs_done}, seed=self.seed, epochs=self.epochs_done)
     detector = Detector(bank.backbone, bank.norm, deepcopy(self.model), bank.pool.copy(), 1., preset.alpha, preset.score_pool, info=info)
     detector.calibrate(*_seeded_pairs(self.dls))
     return detector

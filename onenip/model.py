@@ -108,7 +108,7 @@ def _prompt_tokens(self:OneNIP, feats, tokens, which, n):
     if p.shape[0] not in (1, n): raise ValueError(f'{p.shape[0]} prompts for {n} targets: give one for each, one for all, or say which')
     return p
 
-# %% ../nbs/06_model.ipynb #9d37952a
+# %% ../nbs/06_model.ipynb #5f934ecc
 _OFFICIAL = [ # pattern in the released names → ours
     (r'^transformer\.', ''), (r'^pos_embed\.row_embed\.weight$', 'pos.row'), (r'^pos_embed\.col_embed\.weight$', 'pos.column'),
     (r'cross_attn_prompt_to_image', 'prompt_to_image'), (r'cross_attn_image_to_prompt', 'image_to_prompt'),
@@ -117,14 +117,14 @@ _OFFICIAL = [ # pattern in the released names → ours
     (r'^(decoder\.layers\.\d+\.)multihead_attn\.', r'\1output_attn.')]
 
 def _official_state(source):
-    "State dict of a released file or state dict, under our names"
-    state = {}
-    for name, tensor in read_checkpoint(source).items():
-        name = re.sub(r'^(module\.)?(reconstruction\.)?', '', name)
+    "State dict of a released file or state dict, under our names, and the released names by ours"
+    state, names = {}, {}
+    for released, tensor in read_checkpoint(source).items():
+        name = re.sub(r'^(module\.)?(reconstruction\.)?', '', released)
         if name.startswith('backbone.'): continue
         for pattern, ours in _OFFICIAL: name = re.sub(pattern, ours, name)
-        state[name] = tensor
-    return state
+        state[name], names[name] = tensor, released
+    return state, names
 
 # %% ../nbs/06_model.ipynb #504b4572
 def _official_config(state, prompt):
@@ -139,7 +139,7 @@ def _official_config(state, prompt):
                 ff=state['encoder.layers.0.linear1.weight'].shape[0], encoder_layers=depth('encoder'), decoder_layers=depth('decoder'),
                 prompt=prompt or kind, refiner=any(k.startswith('refiner.') for k in state))
 
-# %% ../nbs/06_model.ipynb #52d3f6b6
+# %% ../nbs/06_model.ipynb #eedcdde1
 @patch(cls_method=True)
 def from_official(cls:OneNIP,
     source:str|Path|dict, # released checkpoint, or its state dict
@@ -149,10 +149,10 @@ def from_official(cls:OneNIP,
     **kw # more arguments of `OneNIP` (dropout, jitter, ...)
 ) -> OneNIP: # in evaluation mode
     "A model with released weights"
-    state = _official_state(source)
+    state, names = _official_state(source)
     model = cls(**{**_official_config(state, prompt), 'version': version, 'window': window, **kw})
     if prompt == 'static': state = {k: v for k, v in state.items() if not k.endswith('.query')}
-    check_state(state, model.state_dict())
+    check_state(state, model.state_dict(), names)
     model.load_state_dict(state)
     return model.eval()
 

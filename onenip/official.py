@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/09c_official.ipynb #2e815a5e
+# %% ../nbs/09c_official.ipynb #03e6465b
 import re
 from pathlib import Path
 
@@ -16,14 +16,14 @@ from fastcore.basics import patch
 
 from .data import by_product, check_samples, load_image, normals
 from .features import Backbone, FeatureNorm, read_checkpoint
-from .inference import Detector
+from .inference import Detector, _versions
 from .model import OneNIP
 from .prompts import PromptPool
 from .recipes import presets
 from .synthesis import Textures, synthesize
 from .training import hold_back
 
-# %% ../nbs/09c_official.ipynb #e162e235
+# %% ../nbs/09c_official.ipynb #6da30ba7
 def _pseudo(samples, size, seed):
     "Seeded pseudo-anomalies of `samples`, uint8 (size size 3)"
     textures = Textures(samples=samples)
@@ -46,7 +46,9 @@ def from_official(cls:Detector,
     device = torch.device(device or default_device())
     norm = FeatureNorm.identity(backbone.channels).to(device)
     pool = PromptPool(samples, backbone.to(device), norm=norm)
-    detector = cls(backbone, norm, model.to(device), pool, scale=1., score_pool=score_pool)
+    info = dict(source=f'released checkpoint{f" {source}" if isinstance(source, (str, Path)) else ""}, decoder version {version}', versions=_versions(),
+                c_from='the normal images given, which the checkpoint may have been trained on')
+    detector = cls(backbone, norm, model.to(device), pool, scale=1., score_pool=score_pool, info=info)
     held = samples[hold_back(samples, seed=seed)[1]] or samples          # of single images: those
     detector.calibrate(held, _pseudo(held, backbone.size, seed), held.attrgot('product'))
     return detector

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['READERS', 'Finding', 'unique', 'survey', 'Reader', 'Reading', 'get_samples', 'hazelnut', 'demo_samples']
 
-# %% ../nbs/00a_readers.ipynb #16bcc905
+# %% ../nbs/00a_readers.ipynb #57cf8bbb
 import csv
 import hashlib
 import json
@@ -21,7 +21,7 @@ import numpy as np
 from fastcore.foundation import L
 from PIL import Image
 
-from .data import IMAGE_SUFFIXES, Sample, _check_image, _folders, _images, _open, _readable, by_product, elpv, load_image, load_mask
+from .data import IMAGE_SUFFIXES, Sample, _check_image, _folders, _images, _open, _readable, _turn, by_product, elpv, load_image, load_mask
 
 # %% ../nbs/00a_readers.ipynb #29aa18c3
 @dataclass(repr=False)
@@ -126,14 +126,14 @@ def _find_masks(samples, heads):
             + _finding('one mask for several', [s for s, *_ in seen if isinstance(s.mask, (str, Path)) and s.mask in shared],
                        'the mask also belongs to another image; put masks into a folder for each kind of defect'))
 
-# %% ../nbs/00a_readers.ipynb #da68e52d
+# %% ../nbs/00a_readers.ipynb #03146103
 _Head = namedtuple('_Head', 'size mode grey alpha turned')
 
 def _head(sample):
     "What a `sample`'s image says of itself: upright size (w h), mode, grey or not, ...; None if it cannot be read"
     try:
         if not isinstance(sample.image, (str, Path)): return _describe(_open(sample.image))
-        with _readable(sample.image), Image.open(sample.image) as im: return _describe(im, Image.Image.getexif(im).get(0x0112, 1)) # PNG's own getexif decodes
+        with _readable(sample.image), Image.open(sample.image) as im: return _describe(im, _turn(im))
     except (OSError, TypeError, ValueError): return None
 
 def _describe(im, turn=1):
@@ -214,11 +214,17 @@ def _line(path, reader, reading):
     skipped = [f'{_many(n, "image")} ({why}), the first {first[why]}' for why, n in Counter(why for _, why in reading.skipped).items()]
     return '; '.join([line, *reading.notes] + ['skipped: ' + ', '.join(skipped)]*bool(skipped))
 
-# %% ../nbs/00a_readers.ipynb #46571d6f
+# %% ../nbs/00a_readers.ipynb #1cb2fec6
+def _fitting(path):
+    "The first reader that fits; train.json and test.json say more than folders beside them, other lists less"
+    fits = [n for n, r in READERS.items() if r.fits(path)]
+    listed = any((path/f'{split}{suffix}').is_file() for split in ('train', 'test') for suffix in ('.json', '.jsonl'))
+    return 'lists' if listed and 'lists' in fits else next(iter(fits), None)
+
 def _reader(path, name):
     "The reader called `name`, or the first that fits `path`"
     if not path.exists(): raise FileNotFoundError(f'{path} does not exist: give the folder that holds the images')
-    if name is None: name = next((n for n, r in READERS.items() if r.fits(path)), None)
+    if name is None: name = _fitting(path)
     elif name not in READERS: raise ValueError(f"reader {name!r} is not known; give one of {', '.join(READERS)}, or None to look")
     if name is None: raise NotADirectoryError(f'{path} is a file and no list (json, jsonl, csv): give the folder that holds the images')
     return name
@@ -269,7 +275,7 @@ def get_samples(
         for finding in survey(samples): print(finding)
     return samples
 
-# %% ../nbs/00a_readers.ipynb #d5b071b4
+# %% ../nbs/00a_readers.ipynb #55e951d8
 _GOOD = set('good ok okay normal pass passed clean intact io nondefective nodefect nodefects defectfree faultless'.split())
 _BAD = set('bad ng nok ko notok notgood nio defect defects defective abnormal anomaly anomalies anomalous fail failed fault faults faulty '
           'reject rejects rejected broken damaged'.split())
@@ -277,7 +283,10 @@ _MASKS = set('mask masks groundtruth gt label labels'.split())
 _SPLITS = 'train', 'test'
 
 def _plain(name): return ''.join(c for c in name.lower() if c.isalnum())
-def _is(folder, names): return _plain(folder.name) in names
+def _is(folder, names):
+    "Is `folder` called one of `names`, perhaps with a number or a word such as images: 1_good, bad_images?"
+    words = [w for w in re.split(r'[^a-z]+', folder.name.lower()) if w not in ('', 'image', 'images', 'photo', 'photos', 'img', 'samples', 'parts')]
+    return _plain(folder.name) in names or ''.join(words) in names
 def _inside(folder, names): return [f for f in _folders(folder) if _is(f, names)]
 
 def _name(path): return (path if path.is_dir() else path.parent).resolve().name

@@ -68,10 +68,10 @@ def _check(preset):
         if getattr(preset, k) not in known: raise told(k, ' or '.join(map(repr, known)))
     if preset.score_pool and preset.score_pool > preset.size: raise ValueError(f'score_pool={preset.score_pool} is larger than the image, {preset.size}')
 
-# %% ../nbs/07a_recipes.ipynb #20eb8711
+# %% ../nbs/07a_recipes.ipynb #72a7c21b
 presets = {p.name: p for p in (
     Preset(),
-    Preset('official', official_padding=True, standardise=False, model=dict(replicas=8), start='official', factor=1, reduction='official', drop=.801, score_pool=16),
+    Preset('official', official_padding=True, standardise=False, model=dict(replicas=8), start='official', factor=1, reduction='official', drop=.801, score_pool=16, mixed=False),
     Preset('quick', 'tf_efficientnet_lite0', model=dict(encoder_layers=1, decoder_layers=1, dropout=0., jitter=5.), start='components',
            prompt_mode='fixed', share_prompts=True, reuse=4, bs=8, epochs=8, epoch_steps=50, optimiser='muon', lr=1e-3, clip=1., drop=None,
            warmup=.1, bce=1., alpha=1., score_pool=16))}

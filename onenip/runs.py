@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Checkpoint', 'RankLoader', 'several']
 
-# %% ../nbs/08a_runs.ipynb #0a8ea354
+# %% ../nbs/08a_runs.ipynb #ee2a6457
 import hashlib
 import json
 import os
@@ -25,6 +25,7 @@ from fastai.torch_core import num_distrib, rank_distrib, to_detach
 from fastcore.basics import patch, store_attr
 from fastcore.foundation import L
 
+from .cache import backbone_key
 from .data import _make_folder, _replace
 from .recipes import Preset, lr_at
 from .training import EpochLoader, onenip_dls, onenip_learner
@@ -38,7 +39,7 @@ class _Schedule(ParamScheduler):
 
     def before_batch(self): self._update_val((self.first+self.epoch+self.iter/self.n_iter)/self.epochs)
 
-# %% ../nbs/08a_runs.ipynb #1425501e
+# %% ../nbs/08a_runs.ipynb #ada3f6cc
 _NAME = 'training.pt'
 
 def _write(state, file):
@@ -58,15 +59,18 @@ def _run_of(learn, epochs):
     images = [(bank.samples[i].product, Path(bank.samples[i].name).name) for i in bank.use]
     recipe = json.loads(json.dumps(asdict(learn.preset)))
     return dict(recipe=recipe, seed=learn.seed, epochs=epochs, model=learn.model.config, processes=num_distrib() or 1, steps=len(learn.dls.train),
+                textures=learn.dls.textures, weights=backbone_key(bank.backbone),
                 images=f'{len(images)}, {hashlib.sha256(json.dumps(images).encode()).hexdigest()[:12]}')
 
-# %% ../nbs/08a_runs.ipynb #95939858
+# %% ../nbs/08a_runs.ipynb #66b63889
 class Checkpoint(Callback):
     "Writes `training.pt` into `folder` every `every` epochs of a run of `epochs`, and after the last"
     order = 80 # after all that belongs to an epoch
     def __init__(self, folder:str|Path, epochs:int, every:int=1):
         if every < 1: raise ValueError(f'every={every}: a whole number of epochs, at least 1, is expected')
+        if not str(folder): raise ValueError("resume='': give a folder for the checkpoint")
         self.folder, self.epochs, self.every, self.first = _make_folder(folder), epochs, every, 0
+        if not os.access(folder, os.W_OK): raise PermissionError(f'{folder} cannot be written to: give another folder for the checkpoint')
 
     def after_epoch(self):
         done = self.first+self.epoch+1
@@ -90,19 +94,22 @@ class Checkpoint(Callback):
         self.first = state['done']
         return self.first
 
-    def _read(self, file, device):
-        try: state = torch.load(file, map_location=device, weights_only=True)
-        except Exception as e: raise ValueError(f'{file} is no checkpoint of onenip ({type(e).__name__}): remove it to start anew') from e
-        for k, v in self.run.items():
-            if state['run'].get(k) == v: continue
-            old, new = (_told(k, state['run'].get(k), v) if isinstance(v, dict) else (state['run'].get(k), v))
-            raise ValueError(f'{file} is of another run, its {k} is {old} and not {new}: give another folder, or the same settings')
-        return state
-
+# %% ../nbs/08a_runs.ipynb #36152f43
 def _told(k, old, new):
     "The entries in which two dicts differ"
     keys = [k for k in {**old, **new} if old.get(k) != new.get(k)]
     return {k: old.get(k) for k in keys}, {k: new.get(k) for k in keys}
+
+@patch
+def _read(self:Checkpoint, file, device):
+    try: state = torch.load(file, map_location=device, weights_only=True)
+    except Exception as e: raise ValueError(f'{file} is no checkpoint of onenip ({type(e).__name__}): remove it to start anew') from e
+    if not isinstance(state, dict) or 'run' not in state: raise ValueError(f'{file} is no checkpoint of onenip: remove it to start anew')
+    for k, v in self.run.items():
+        if state['run'].get(k) == v: continue
+        old, new = (_told(k, state['run'].get(k), v) if isinstance(v, dict) else (state['run'].get(k), v))
+        raise ValueError(f'{file} is of another run, its {k} is {old} and not {new}: give another folder, or the same settings')
+    return state
 
 # %% ../nbs/08a_runs.ipynb #650297d5
 @patch

@@ -6,9 +6,11 @@
 __all__ = ['PairDataset', 'EpochLoader', 'hold_back', 'NormalBank', 'onenip_dls', 'seed_of', 'OneNIPCallback', 'OneNIPLoss',
            'is_fast_at_bfloat16', 'onenip_learner']
 
-# %% ../nbs/08_training.ipynb #f1bc2d46
+# %% ../nbs/08_training.ipynb #3aff89a2
 import os
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -148,7 +150,7 @@ class NormalBank:
     def __getitem__(self, places): # standardised features (n c g g), float32
         return self.norm(self.feats[places].float())
 
-# %% ../nbs/08_training.ipynb #4c39fba8
+# %% ../nbs/08_training.ipynb #178e8125
 def onenip_dls(
     samples, # of `Sample`; normal training images are used
     backbone:Backbone,
@@ -174,7 +176,9 @@ def onenip_dls(
     valid = PairDataset(bank.samples, bank.held, fixed, backbone.size, textures, seed+2**31, reuse=None)            # draws of its own
     dls = DataLoaders(EpochLoader(train, bs, shuffle=True, epoch_steps=epoch_steps, num_workers=num_workers, device=bank.device),
                       EpochLoader(valid, bs, num_workers=num_workers, device=bank.device), device=bank.device)
-    dls.bank = bank
+    dls.bank, dls.textures = bank, [Path(f).name for f in textures.files]
+    dls.recipe = dict(backbone=backbone.name, size=backbone.size, official_padding=backbone.official_padding, standardise=standardise, prompt_mode=prompt_mode,
+                      reuse=reuse, bs=bs, epoch_steps=epoch_steps)
     return dls
 
 # %% ../nbs/08_training.ipynb #8d8a71df
@@ -239,7 +243,7 @@ def is_fast_at_bfloat16(
     can = getattr(torch.cpu, 'get_capabilities', dict)() if device.type == 'cpu' else {}
     return bool(can.get('avx512_bf16') or can.get('amx_bf16'))
 
-# %% ../nbs/08_training.ipynb #d7ba254a
+# %% ../nbs/08_training.ipynb #f3241122
 def onenip_learner(
     dls:DataLoaders, # from `onenip_dls`
     preset:str|Preset='quick', # recipe; what it says of the data is up to `onenip_dls`
@@ -250,7 +254,7 @@ def onenip_learner(
     "A fastai `Learner` for OneNIP"
     late = [k for k in ('backbone', 'size', 'official_padding', 'standardise', 'prompt_mode', 'bs', 'epoch_steps', 'reuse') if k in kw]
     if late: raise ValueError(f'{", ".join(late)}: too late here, what concerns the data is given to onenip_dls (or to train, for both)')
-    preset = get_preset(preset, **kw)
+    preset = replace(get_preset(preset, **kw), **dls.recipe)           # what is done, not what was asked for
     torch.manual_seed(seed)
     backbone = dls.bank.backbone
     fitting = dict(channels=backbone.channels, grid=backbone.grid, size=backbone.size, refiner=preset.restoration)
