@@ -25,7 +25,7 @@ from .metrics import METRICS, _metrics, bootstrap_metrics
 from .recipes import presets
 from .refiner import fuse, image_score
 
-# %% ../nbs/10_evaluation.ipynb #3df99e03
+# %% ../nbs/10_evaluation.ipynb #d7d52e37
 @dataclass(frozen=True)
 class Protocol:
     "The rules of an evaluation"
@@ -44,7 +44,7 @@ class Protocol:
         if self.scale not in ('saved', 'test') and not number(self.scale): raise told('scale', "'saved', 'test' or a number")
         if self.label not in ('list', 'mask'): raise told('label', "'list' or 'mask'")
         if not isinstance(self.flip, bool): raise told('flip', 'True or False')
-        side = isinstance(self.score_pool, int) and self.score_pool > 0
+        side = isinstance(self.score_pool, int) and self.score_pool is not True and self.score_pool > 0
         if self.score_pool not in ('saved', None) and not side: raise told('score_pool', "'saved', a side in pixels or None")
 
 # %% ../nbs/10_evaluation.ipynb #5fdfbb63
@@ -235,11 +235,12 @@ def _below(self:Table):
     "What is said below the table: caption, and notes"
     return [s for s in (self.caption, f'{"; ".join(self.notes)}.' if self.notes else '') if s]
 
-# %% ../nbs/10_evaluation.ipynb #4143d8e9
+# %% ../nbs/10_evaluation.ipynb #7d8ce2d9
 @patch
 def _repr_markdown_(self:Table):
-    head, *rows = ['| '+' | '.join(line)+' |' for line in self._lines()]
-    return '\n'.join([head, '|---'+'|--:'*(head.count('|')-2)+'|', *rows, '', *'\n\n'.join(self._below()).split('\n')])
+    lines = self._lines()
+    head, *rows = ['| '+' | '.join(v.replace('|', r'\|') for v in line)+' |' for line in lines]
+    return '\n'.join([head, '|---'+'|--:'*(len(lines[0])-1)+'|', *rows, '', *'\n\n'.join(self._below()).split('\n')])
 
 @patch
 def __repr__(self:Table):
@@ -251,7 +252,8 @@ def __repr__(self:Table):
 @patch
 def to_latex(self:Table) -> str:
     "A LaTeX tabular for the package booktabs, the caption as a comment above it"
-    safe = lambda v: ''.join('\\'+ch if ch in '_%&#$' else ch for ch in v).replace('±', '$\\pm$').replace('–', '--')
+    special = {**{ch: '\\'+ch for ch in '_%&#${}'}, '\\': r'\textbackslash{}', '~': r'\textasciitilde{}', '^': r'\textasciicircum{}', '±': r'$\pm$', '–': '--'}
+    safe = lambda v: ''.join(special.get(ch, ch) for ch in v)
     head, *rows = [' & '.join(map(safe, line))+r' \\' for line in self._lines()]
     columns = 'l'+'r'*head.count('&')
     return '\n'.join([*('% '+s for s in self._below()), rf'\begin{{tabular}}{{{columns}}}', r'\toprule', head, r'\midrule',
@@ -322,7 +324,7 @@ def _settings(self:Detector, protocol, seed):
     return dict(protocol=asdict(protocol), no_prompt=getattr(getattr(self, 'model', None), 'prompt', '') == 'none', prompt_seed=seed, backbone=b.name, size=b.size, official_padding=b.official_padding, about=self.about,
                 alpha=float(self.alpha), scale=float(self.scale), score_pool=self.score_pool, info=self.info, weights=self.checksum(), versions=_versions())
 
-# %% ../nbs/10_evaluation.ipynb #c5a151b0
+# %% ../nbs/10_evaluation.ipynb #46a14086
 def _product_maps(grids, places, settings):
     "Residual, refined and anomaly maps (n 1 size size) of the images at `places`"
     errors, logits = grids
@@ -345,7 +347,8 @@ def _score_product(samples, grids, places, settings, draws):
     known = [i for i, m in enumerate(masks) if m is not None]
     data = scores, labels, maps[known, 0].numpy(), np.array([masks[i] for i in known], bool).reshape(-1, *maps.shape[2:])
     values, reasons = _metrics(*data, rules['flip'])
-    unmarked = len(own)-len(known)
+    unmarked, empty = len(own)-len(known), sum(s.label and m is not None and not m.any() for s, m in zip(own, masks))
+    if empty: reasons.append(f'{empty} anomalous images have a mask that is empty at this size: none of their pixels counts as defective')
     if 0 < unmarked < sum(s.label for s in own): reasons.append(f'{unmarked} anomalous images have no mask and are not in the pixel metrics')
     intervals = bootstrap_metrics(*data, protocol='official' if rules['flip'] else 'deployable', draws=draws) if draws else None
     return scores, labels, values, reasons, intervals
@@ -373,7 +376,7 @@ def _score(samples, frame, grids, settings, draws=0, keep=False):
     if (lost := (frame.truth != frame.label).sum()): notes.append(f'resized mask empty, so counted as normal: {lost}')
     return Table(rows, frame, _caption(settings, frame), samples, settings, notes, intervals if draws else None, grids if keep else None)
 
-# %% ../nbs/10_evaluation.ipynb #05d97b91
+# %% ../nbs/10_evaluation.ipynb #f8805a0f
 @patch
 def evaluate(self:Detector,
     samples, # of `Sample`; the test images among them are judged
@@ -390,6 +393,7 @@ def evaluate(self:Detector,
     "Metrics of each product"
     protocol = get_protocol(protocol, **changes, **({} if prompt is None else dict(prompt=prompt)))
     seeds, samples = list(prompt_seeds), L(samples)
+    if len(seeds) > 1 and bootstrap: raise ValueError('bootstrap with several prompt_seeds: ask for intervals, or for the spread over seeds')
     if not seeds or len(seeds) > 1 and protocol.prompt != 'random': raise ValueError(f"prompt_seeds={seeds}: one seed, or several with prompt='random'")
     test, tables = _test_samples(samples, self.pool), []
     for seed in seeds:
@@ -427,13 +431,14 @@ class MeanTable(Table):
         one = self.tables[0]._lines(metrics)                         # the number of images is that of one
         return [one[0]] + [(*line[:3], *(self._cell(self.to_frame(), line[0], m) for m in metrics)) for line in one[1:]]
 
-# %% ../nbs/10_evaluation.ipynb #3e4da5fa
+# %% ../nbs/10_evaluation.ipynb #212e022d
 def mean_table(
     tables, # of `Table`, at least two
     what:str='training seeds' # in what they differ
 ) -> MeanTable:
     "Mean and standard deviation over `tables`"
     tables = list(tables)
+    if any(isinstance(t, MeanTable) for t in tables): raise ValueError('a mean of means: give the tables themselves')
     if len(tables) < 2: raise ValueError(f'{len(tables)} tables: a standard deviation needs two')
     same = lambda t: {**{k: t.settings.get(k) for k in ('protocol', 'backbone', 'size', 'alpha', 'score_pool')},
                       'images': t.scores.image.tolist(), 'products': list(t.rows)}
@@ -441,7 +446,7 @@ def mean_table(
     if differs: raise ValueError(f'the tables differ in {", ".join(dict.fromkeys(differs))}: a mean is of one and the same evaluation')
     return MeanTable(tables, what)
 
-# %% ../nbs/10_evaluation.ipynb #f784f596
+# %% ../nbs/10_evaluation.ipynb #215ec8bb
 @patch
 def maps(self:Table,
     places=None # of images in `scores`; None: all
@@ -469,6 +474,7 @@ def rebuild(self:Table,
     return _score(self.samples, self.scores, self.grids, settings, bootstrap, True)
 
 def _has_grids(table):
+    if isinstance(table, MeanTable): raise ValueError('a mean of tables has no maps of its own: ask one of its `tables`')
     if table.grids is None: raise ValueError('the table has no maps: evaluate with keep_maps=True')
 
 # %% ../nbs/10_evaluation.ipynb #87347c4e

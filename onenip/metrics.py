@@ -150,7 +150,7 @@ def _pixel_histograms(maps, masks, bins):
     tell = lambda keep, weights=lambda m: None: np.stack([np.bincount(c[keep(m)], weights(m), len(edges)+1) for c, m in zip(codes, masks)])
     return tell(lambda m: m.ravel()), tell(lambda m: ~m.ravel()), tell(lambda m: m.ravel(), lambda m: region_weights(m[None]))
 
-# %% ../nbs/09b_metrics.ipynb #0ef2de2e
+# %% ../nbs/09b_metrics.ipynb #ad23a11c
 def bootstrap_metrics(
     scores, labels, maps=None, masks=None, protocol:str='deployable', # as for `metrics`
     draws:int=1000, # of images
@@ -161,6 +161,8 @@ def bootstrap_metrics(
     "Percentile intervals of the metrics over images drawn anew"
     scores, labels, maps, masks = _checked(scores, labels, maps, masks)
     if not isinstance(draws, int) or draws < 1: raise ValueError(f'draws={draws}: a whole number of at least 1 is expected')
+    if protocol not in ('deployable', 'official'): raise ValueError(f"protocol={protocol!r}: 'deployable' or 'official' is expected")
+    if not 0 < level < 1: raise ValueError(f'level={level}: a share between 0 and 1 is expected')
     rng, values = np.random.default_rng(seed), dict.fromkeys(METRICS, np.full(draws, np.nan))
     turn = lambda c: np.maximum(auroc(c), 1-auroc(c)) if protocol == 'official' else auroc(c)
     if len(set(labels.tolist())) == 2:
