@@ -54,7 +54,7 @@ def demo(
     page = write_report(detector, table, out, 'OneNIP on three products', CREDITS, beside=[nearest])
     _say(nearest, f'\nDetector: {out/"detector"}', f'Done in {perf_counter()-start:.0f} s. Open the report: {page.resolve()}')
 
-# %% ../nbs/12_cli.ipynb #e40976a8
+# %% ../nbs/12_cli.ipynb #d065d0c1
 def convert(
     checkpoint:str, # released checkpoint of OneNIP or UniAD
     normals:str, # folder with normal images of each product
@@ -62,9 +62,7 @@ def convert(
     version:int=2 # of the decoder that was trained: 2, or 1 as behind the paper's tables
 ):
     "Turn a released checkpoint into a detector"
-    from onenip.inference import Detector
-    from onenip.readers import get_samples
-    import onenip.official
+    from onenip.all import Detector, get_samples
     detector = Detector.from_official(checkpoint, get_samples(normals), version=version)
     _say(detector, f'Detector: {detector.save(out)}')
 

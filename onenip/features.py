@@ -133,9 +133,9 @@ def encode(self:Backbone,
     load = lambda batch: np.stack([load_image(i, self.size) for i in batch])
     return torch.cat([self(self.normalise(load(images[i:i+bs]))) for i in (progress_bar(starts, leave=False) if progress else starts)])
 
-# %% ../nbs/01_features.ipynb #63985717
-_NUMBERS = [np._core.multiarray.scalar, (np._core.multiarray.scalar, 'numpy.core.multiarray.scalar'), np.dtype,     # a metric that was saved beside the weights
-            *[type(np.dtype(t)) for t in (np.float64, np.float32, np.int64)]]
+# %% ../nbs/01_features.ipynb #0e79d997
+_SCALAR = np.float64(0).__reduce__()[0]                              # how NumPy makes a number that was saved, a metric beside the weights say
+_NUMBERS = [*[(_SCALAR, f'numpy.{core}.multiarray.scalar') for core in ('core', '_core')], np.dtype, *[type(np.dtype(t)) for t in (np.float64, np.float32, np.int64)]]
 
 def read_checkpoint(
     source:str|Path|dict # a file, or the state dict itself

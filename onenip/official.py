@@ -5,30 +5,23 @@
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/09c_official.ipynb #03e6465b
-import re
+# %% ../nbs/09c_official.ipynb #d2bc66ce
 from pathlib import Path
 
-import numpy as np
 import torch
 from fastai.torch_core import default_device
 from fastcore.basics import patch
 
-from .data import by_product, check_samples, load_image, normals
+from .data import check_samples, normals
 from .features import Backbone, FeatureNorm, read_checkpoint
 from .inference import Detector, _versions
 from .model import OneNIP
 from .prompts import PromptPool
 from .recipes import presets
-from .synthesis import Textures, synthesize
-from .training import hold_back
+from .synthesis import Textures
+from .training import PairDataset, hold_back
 
-# %% ../nbs/09c_official.ipynb #6da30ba7
-def _pseudo(samples, size, seed):
-    "Seeded pseudo-anomalies of `samples`, uint8 (size size 3)"
-    textures = Textures(samples=samples)
-    return [synthesize(load_image(s, size), np.random.default_rng((seed, k)), textures, s.product)[0] for k, s in enumerate(samples)]
-
+# %% ../nbs/09c_official.ipynb #2cc9b4dd
 @patch(cls_method=True)
 def from_official(cls:Detector,
     source:str|Path|dict, # released checkpoint, or its state dict
@@ -50,5 +43,6 @@ def from_official(cls:Detector,
                 c_from='the normal images given, which the checkpoint may have been trained on')
     detector = cls(backbone, norm, model.to(device), pool, scale=1., score_pool=score_pool, info=info)
     held = samples[hold_back(samples, seed=seed)[1]] or samples          # of single images: those
-    detector.calibrate(held, _pseudo(held, backbone.size, seed), held.attrgot('product'))
+    data = PairDataset(held, range(len(held)), range(len(held)), backbone.size, Textures(samples=held), seed)
+    detector.calibrate(held, [data.pseudo(i)[0] for i in range(len(held))], held.attrgot('product'))
     return detector

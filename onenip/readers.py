@@ -75,7 +75,7 @@ def _contents(samples):
     first = {key: g[0] for g in groups for key in g}
     return [first.get(_key(s), _key(s)) for s in samples]
 
-# %% ../nbs/00a_readers.ipynb #f27f3332
+# %% ../nbs/00a_readers.ipynb #ac36b403
 def _repeated(samples):
     "`samples` that came before: as the same row of the same split, as another training image of the same content, and in train if they are in test"
     seen, rows, copies, leaks = set(), [], [], []
@@ -92,7 +92,7 @@ def _repeated(samples):
 def _find_repeats(samples):
     rows, copies, leaks = _repeated(samples)
     return (_finding('repeated row', rows, 'listed before, and so counts more than once; unique(samples) leaves repeats in train out')
-            + _finding('duplicate in train', copies, 'same content as an earlier training image; unique(samples) leaves repeats out')
+            + _finding('duplicate in train', copies, 'same content as an earlier training image; unique(samples) leaves repeats of the same product out')
             + _finding('duplicate in train and test', leaks, 'same content as a training image, so the model has seen it; take it out of one of the two'))
 
 # %% ../nbs/00a_readers.ipynb #696667eb
@@ -454,7 +454,7 @@ def _told_split(stem, name):
     for words in (re.split('[^a-z]+', stem.lower()), [_plain(p) for p in Path(name).parts[:-1]]):
         if len(told := set(words) & set(_SPLITS)) == 1: return told.pop()
 
-# %% ../nbs/00a_readers.ipynb #46b5c519
+# %% ../nbs/00a_readers.ipynb #686fd9fa
 def _lists(path):
     "The lists at `path`: the file itself, or train.json and test.json of a folder, or else all that it holds"
     if path.is_file(): return [path]*(path.suffix.lower() in ('.json', '.jsonl'))
@@ -468,6 +468,9 @@ def _is_list(file):
 
 def _read_lists(path):
     lists = _lists(path)
+    named = [path/f'{split}{suffix}' for split in _SPLITS for suffix in ('.json', '.jsonl')] if path.is_dir() else []
+    odd = [f for f in named if f.is_file() and f not in lists]
+    if odd: raise ValueError(f'{odd[0]} is no list: one JSON object a line, with filename and label, is expected; mend it or take it away')
     reading = _read_rows([row for f in lists for row in _list_rows(f)], _Finder(path if path.is_dir() else path.parent))
     if path.is_dir(): reading.notes.insert(0, f'listed in {", ".join(f.name for f in lists)}')
     return reading

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Checkpoint', 'RankLoader', 'several']
 
-# %% ../nbs/08a_runs.ipynb #ee2a6457
+# %% ../nbs/08a_runs.ipynb #490332e4
 import hashlib
 import json
 import os
@@ -14,7 +14,6 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 from accelerate import DistributedDataParallelKwargs
 from fastai.callback.core import Callback
@@ -22,13 +21,12 @@ from fastai.callback.schedule import ParamScheduler
 from fastai.distributed import DistributedDL, DistributedTrainer
 from fastai.learner import Learner
 from fastai.torch_core import num_distrib, rank_distrib, to_detach
-from fastcore.basics import patch, store_attr
+from fastcore.basics import patch
 from fastcore.foundation import L
 
 from .cache import backbone_key
 from .data import _make_folder, _replace
 from .recipes import Preset, lr_at
-from .training import EpochLoader, onenip_dls, onenip_learner
 
 # %% ../nbs/08a_runs.ipynb #016d31cf
 class _Schedule(ParamScheduler):
@@ -94,7 +92,7 @@ class Checkpoint(Callback):
         self.first = state['done']
         return self.first
 
-# %% ../nbs/08a_runs.ipynb #36152f43
+# %% ../nbs/08a_runs.ipynb #53a8ef2e
 def _told(k, old, new):
     "The entries in which two dicts differ"
     keys = [k for k in {**old, **new} if old.get(k) != new.get(k)]
@@ -102,6 +100,7 @@ def _told(k, old, new):
 
 @patch
 def _read(self:Checkpoint, file, device):
+    "The state in `file`, if it is of this run"
     try: state = torch.load(file, map_location=device, weights_only=True)
     except Exception as e: raise ValueError(f'{file} is no checkpoint of onenip ({type(e).__name__}): remove it to start anew') from e
     if not isinstance(state, dict) or 'run' not in state: raise ValueError(f'{file} is no checkpoint of onenip: remove it to start anew')
