@@ -67,7 +67,7 @@ class Prediction:
 class Predictor:
     "Judges images: `size` is the side of its input, `pool` holds its prompts, and `infer` gives scores and maps of one batch"
 
-# %% ../nbs/09_inference.ipynb #c0277bc3
+# %% ../nbs/09_inference.ipynb #5e7a8d85
 class Detector(Predictor):
     "Finds defects in images of the products it knows"
     kinds = {} # classes that can be loaded, by name
@@ -96,25 +96,26 @@ class Detector(Predictor):
     @property
     def device(self): return self.backbone.device
 
-    @property
-    def size(self): return self.backbone.size
-
-    @property
-    def folded(self):
-        "The backbone as it is fastest, see `Backbone.folded`"
-        if self._folded is None or self._folded.device != self.device: self._folded = self.backbone.folded()
-        return self._folded
-
-    @property
-    def tokens(self):
-        "Encoded prompts of the pool, once for all images"
-        if self._tokens is None or self._tokens[0] is not self.pool.feats:
-            with torch.no_grad(): self._tokens = self.pool.feats, self.model.encode_prompt(self.pool.feats)
-        return self._tokens[1]
-
     def __repr__(self): return f'Detector of {", ".join(self.pool.products)} ({self.backbone.name}, {self.backbone.size} px, prompt={self.model.prompt!r})'
 
 Detector.kinds['Detector'] = Detector
+
+# %% ../nbs/09_inference.ipynb #fca3d63e
+@patch(as_prop=True)
+def size(self:Detector): return self.backbone.size
+
+@patch(as_prop=True)
+def folded(self:Detector):
+    "The backbone as it is fastest, see `Backbone.folded`"
+    if self._folded is None or self._folded.device != self.device: self._folded = self.backbone.folded()
+    return self._folded
+
+@patch(as_prop=True)
+def tokens(self:Detector):
+    "Encoded prompts of the pool, once for all images"
+    if self._tokens is None or self._tokens[0] is not self.pool.feats:
+        with torch.no_grad(): self._tokens = self.pool.feats, self.model.encode_prompt(self.pool.feats)
+    return self._tokens[1]
 
 # %% ../nbs/09_inference.ipynb #1d1d8745
 def maps_of(
