@@ -18,5 +18,6 @@ from .inference import *
 from .neighbours import *
 from .metrics import *
 from .official import *
+from .onnx import *
 from .evaluation import *
 from .report import *

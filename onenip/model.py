@@ -83,7 +83,7 @@ def encode_prompt(self:OneNIP,
     "Encode prompts once, for `model(feats, prompt_tokens=tokens)`"
     return self.encode(prompt_feats)
 
-# %% ../nbs/06_model.ipynb #fd30ef4f
+# %% ../nbs/06_model.ipynb #4bb350b3
 @patch
 def forward(self:OneNIP,
     feats:Tensor, # of the targets (b channels grid grid)
@@ -94,7 +94,7 @@ def forward(self:OneNIP,
     "Restore `feats` and predict the mask of what had to be restored"
     with torch.autocast(feats.device.type, torch.bfloat16) if self.mixed and self.training else nullcontext():
         f, p = self.encode(feats), None
-        if self.prompt != 'none': p = self._prompt_tokens(prompt_feats, prompt_tokens, which, len(f)).expand_as(f)
+        if self.prompt != 'none': p = self._prompt_tokens(prompt_feats, prompt_tokens, which, f.shape[0]).expand_as(f)
         restored = to_grid(self.output_proj(self.decoder(f, p, self.pos(), self.mask)))
         logits = self.refiner((restored-feats).abs()) if self.refiner else None
     return restored.to(feats.dtype), logits if logits is None else logits.to(feats.dtype)

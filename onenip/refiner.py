@@ -87,12 +87,12 @@ def fuse(
     "S = (1-α)·S_rec + α·c·S_ref (Eq. 10)"
     return residual if refined is None else (1-alpha)*residual + alpha*scale*refined
 
-# %% ../nbs/05_refiner.ipynb #718df81b
+# %% ../nbs/05_refiner.ipynb #39861686
 def image_score(
     maps:Tensor, # anomaly maps (b 1 h w)
     pool:int=None # side of the squares that are averaged first, at every position; None: the maximum itself
 ) -> Tensor: # (b,)
     "Maximum of each map"
     if pool and not 1 <= pool <= maps.shape[-1]: raise ValueError(f'pool={pool}: between 1 and {maps.shape[-1]}, the side of the map, is expected')
-    if pool: maps = F.avg_pool2d(maps, pool, stride=1)
+    if pool: maps = F.avg_pool2d(F.avg_pool2d(maps, (pool, 1), stride=1), (1, pool), stride=1) # columns, then rows: 2·pool sums a pixel, not pool²
     return maps.flatten(1).amax(1)
