@@ -14,9 +14,12 @@ from .prompts import *
 from .recipes import *
 from .training import *
 from .runs import *
+from .decisions import *
 from .inference import *
 from .neighbours import *
+from .products import *
 from .metrics import *
 from .official import *
 from .evaluation import *
 from .report import *
+from .doctor import *

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Prediction', 'Detector', 'maps_of', 'train']
 
-# %% ../nbs/09_inference.ipynb #8db17fc5
+# %% ../nbs/09_inference.ipynb #09255f87
 import hashlib
 import json
 from contextlib import contextmanager, nullcontext
@@ -29,7 +29,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 import onenip
+from .cache import image_key
 from .data import Sample, _check_image, _make_folder, _replace, by_product, load_image, show_images
+from .decisions import Calibration, decide
 from .features import Backbone, FeatureNorm
 from .model import OneNIP
 from .prompts import PromptPool
@@ -38,7 +40,7 @@ from .recipes import Preset, get_preset
 from .runs import several
 from .training import onenip_dls, onenip_learner
 
-# %% ../nbs/09_inference.ipynb #c915b52b
+# %% ../nbs/09_inference.ipynb #99fc199c
 @dataclass
 class Prediction:
     "The verdict on one image; maps have the size of the model's input, (size size), float32"
@@ -50,9 +52,14 @@ class Prediction:
     refined_map:np.ndarray|None # S_ref in [0, 1], the refiner's; None without refiner
     prompt:np.ndarray # the normal image of that product in the pool, uint8 (size size 3)
     image:np.ndarray = None # the image as the model saw it, uint8 (size size 3)
+    p_value:float|None = None # how often a normal image of the product scores at least as high; None, as the next three: not calibrated
+    threshold:float|None = None # of the image score
+    is_anomalous:bool|None = None # is the image score above it?
+    regions:L|None = None # of `Region`: where the map is above what normal images show, in pixels of the photo
 
     def __repr__(self):
-        return f'Prediction(product={self.product!r}, similarity={self.similarity:.3f}, image_score={self.image_score:.3g})'
+        known = '' if self.p_value is None else f', p_value={self.p_value:.2g}, is_anomalous={self.is_anomalous}, {len(self.regions)} regions'
+        return f'Prediction(product={self.product!r}, similarity={self.similarity:.3f}, image_score={self.image_score:.3g}{known})'
 
     def show(self):
         "Image, prompt and maps side by side"
@@ -60,7 +67,7 @@ class Prediction:
         maps = {k: v for k, v in maps.items() if v is not None}
         return show_images(maps.values(), maps.keys())
 
-# %% ../nbs/09_inference.ipynb #1d2179c7
+# %% ../nbs/09_inference.ipynb #f2075503
 class Detector:
     "Finds defects in images of the products it knows"
     kinds = {} # classes that can be loaded, by name
@@ -74,12 +81,12 @@ class Detector:
         scale:float, # c: what a refined value of 1 is worth in S
         alpha:float=.5, # weight of the refined map
         score_pool:int=None, # squares averaged before the maximum that scores an image
-        thresholds:dict=None, # product → highest score of its held-back normal images
+        calibration:dict=None, # product → `Calibration`
         info:dict=None # how it was made: recipe, seed, numbers of images, versions
     ):
         self.backbone, self.norm, self.model, self.pool = backbone, norm, model.eval(), pool
-        self.scale, self.alpha, self.score_pool, self.thresholds, self.info = scale, alpha, score_pool, thresholds or {}, info or {}
-        self._tokens = None
+        self.scale, self.alpha, self.score_pool, self.calibration, self.info = scale, alpha, score_pool, calibration or {}, info or {}
+        self._tokens, self.learned = None, set()
 
     @property
     def about(self):
@@ -99,6 +106,12 @@ class Detector:
     def __repr__(self): return f'Detector of {", ".join(self.pool.products)} ({self.backbone.name}, {self.backbone.size} px, prompt={self.model.prompt!r})'
 
 Detector.kinds['Detector'] = Detector
+
+# %% ../nbs/09_inference.ipynb #77516823
+@patch(as_prop=True)
+def thresholds(self:Detector):
+    "Product → score above which an image is anomalous"
+    return {p: c.threshold for p, c in self.calibration.items()}
 
 # %% ../nbs/09_inference.ipynb #1d1d8745
 def maps_of(
@@ -183,7 +196,7 @@ def _products(self:Detector, product, n):
     for p in products: self.pool.index(p)
     return products
 
-# %% ../nbs/09_inference.ipynb #f79a38a0
+# %% ../nbs/09_inference.ipynb #fa1d168a
 @patch
 def predict(self:Detector,
     images, # one image (path, PIL image, uint8 array (h w 3) or `Sample`), or a sequence of them
@@ -195,13 +208,14 @@ def predict(self:Detector,
     if _is_one(images): return self.predict([images], product, bs)[0]
     images = list(images)
     products = self._products(product, len(images))
-    for i in images: _check_image(i.image if isinstance(i, Sample) else i)
+    sizes = [_check_image(i.image if isinstance(i, Sample) else i) for i in images]
     predictions = L()
     for out in self._batches(images, products, bs, progress):
         maps = {k: None if out[k] is None else out[k][:, 0].float().cpu().numpy() for k in ('anomaly_map', 'residual_map', 'refined_map')}
         for j, name in enumerate(out['product']):
-            predictions.append(Prediction(name, out['similarity'][j].item(), out['image_score'][j].item(), prompt=self.pool[name].image.copy(),
-                                          image=out['image'][j], **{k: None if m is None else m[j] for k, m in maps.items()}))
+            score, own = out['image_score'][j].item(), {k: None if m is None else m[j] for k, m in maps.items()}
+            decision = decide(self.calibration.get(name), score, own['anomaly_map'], sizes[len(predictions)])
+            predictions.append(Prediction(name, out['similarity'][j].item(), score, prompt=self.pool[name].image.copy(), image=out['image'][j], **own, **decision))
     return predictions
 
 # %% ../nbs/09_inference.ipynb #9e5017aa
@@ -211,43 +225,76 @@ def _seeded_pairs(dls):
     pseudo = [dls.valid.dataset.pseudo(k)[0] for k in range(len(held))]
     return [load_image(s, dls.bank.backbone.size) for s in held], pseudo, held.attrgot('product')
 
-# %% ../nbs/09_inference.ipynb #fb0201cf
+# %% ../nbs/09_inference.ipynb #7bb0f31a
 @patch
-def set_thresholds(self:Detector,
-    images, # normal images that were held back from training
-    products # name of the product of each
-):
-    "Set `thresholds` to the highest score of each product's `images`"
-    scores = torch.cat([out['image_score'] for out in self._batches(images, products, 16, False)]).tolist()
-    self.thresholds = {p: max(s for s, q in zip(scores, products) if q == p) for p in sorted(set(products))}
+def _calibration(self:Detector, images, products, rate=None, bs=16, progress=False):
+    "`Calibration` of each product, by normal `images` of known `products`"
+    scores, peaks = [], []
+    for out in self._batches(images, products, bs, progress):
+        scores += out['image_score'].tolist(); peaks += out['anomaly_map'].amax((1, 2, 3)).tolist()
+    places = lambda p: [i for i, q in enumerate(products) if q == p]
+    return {p: Calibration([scores[i] for i in places(p)], [peaks[i] for i in places(p)], rate) for p in sorted(set(products))}
 
 @patch
-def calibrate(self:Detector,
+def set_scale(self:Detector,
     images, # normal images that were held back from training
     pseudo, # their pseudo-anomalies, uint8 (h w 3)
     products # name of the product of each image
 ):
-    "Set `scale` by `images` and `pseudo`, then `thresholds` by `images`"
+    "Set `scale` by `images` and `pseudo`, then `calibration` by `images`"
     residual = [out['residual_map'] for out in self._batches([*images, *pseudo], [*products, *products], 16, False)]
     self.scale = ((max(r.max() for r in residual)+min(r.min() for r in residual))/2).item()
-    self.set_thresholds(images, products)
+    self.calibration = self._calibration(images, products)
 
-# %% ../nbs/09_inference.ipynb #024f19f4
+# %% ../nbs/09_inference.ipynb #d67eebde
+@patch
+def calibrate(self:Detector,
+    normals, # of `Sample`: normal images of the products, none of which the detector learned from
+    rate:float=.05, # share of normal images that may raise an alarm
+    bs:int=16, # images at a time
+    progress:bool=False # show a bar
+) -> dict: # product → `Calibration`, of the products in `normals`; those of others stay
+    "Set thresholds for a false-alarm `rate`, and what p-values are counted on"
+    normals = list(normals)
+    self._check_normals(normals)
+    fresh = {}
+    for product, own in by_product(normals).items():
+        if len(set(own)) < len(own): raise ValueError(f'{product}: an image is given twice; each counts once')
+        try: Calibration([0.]*len(own), [0.]*len(own), rate)               # too few are told before they are judged
+        except ValueError as e: raise ValueError(f'{product}: {e}') from None
+        fresh |= self._calibration(own, own.attrgot('product'), rate, bs, progress)
+    self.calibration |= fresh
+    return fresh
+
+@patch
+def _check_normals(self:Detector, samples):
+    "Raise if `samples` cannot be calibrated with"
+    if not samples: raise ValueError('no normal images: calibration counts on images of each product')
+    for s in samples:
+        if s.label: raise ValueError(f'{s.name} is anomalous: calibration takes normal images only')
+        self.pool.index(s.product); _check_image(s.image)
+    seen = [s for s in samples if image_key(s, self.backbone.size) in self.learned]
+    if seen: raise ValueError(f'{len(seen)} of {len(samples)} images were learned from, the first is {seen[0].name}: it scores lower on them than on new ones; give others')
+
+# %% ../nbs/09_inference.ipynb #06e83e80
 def _versions(): return {m.__name__: m.__version__ for m in (onenip, torch, timm, fastai)}
+
+def _digests(bank): return {image_key(s, bank.backbone.size) for s in bank.samples[bank.use]}
 
 def _info(bank, **kw):
     "How a detector was made from `bank`"
     count = lambda places: {p: len(s) for p, s in by_product(bank.samples[places]).items()}
     return dict(**kw, learned_from=count(bank.use), held_back=count(bank.held), versions=_versions())
 
-# %% ../nbs/09_inference.ipynb #70c719c0
+# %% ../nbs/09_inference.ipynb #60c5eef2
 @patch
 def detector(self:Learner) -> Detector:
     "The trained model as a `Detector`, calibrated on the validation images; further training does not change it"
     bank, preset = self.dls.bank, self.preset
     info = _info(bank, recipe=asdict(preset), seed=self.seed, epochs=self.epochs_done)
     detector = Detector(bank.backbone, bank.norm, deepcopy(self.model), bank.pool.copy(), 1., preset.alpha, preset.score_pool, info=info)
-    detector.calibrate(*_seeded_pairs(self.dls))
+    detector.learned = _digests(bank)
+    detector.set_scale(*_seeded_pairs(self.dls))
     return detector
 
 # %% ../nbs/09_inference.ipynb #938116ba
@@ -287,7 +334,7 @@ def _tensors(self:Detector):
     parts = {'backbone': self.backbone.state_dict(), 'norm': self.norm.state_dict(), **self._special()[0]}
     return {f'{part}.{k}': v.detach().cpu().contiguous() for part, state in parts.items() for k, v in state.items()}
 
-# %% ../nbs/09_inference.ipynb #6d418474
+# %% ../nbs/09_inference.ipynb #a29e717d
 @patch
 def _special(self:Detector):
     "What only this kind of detector has: parts → state dict of tensors, and a dict for the JSON file"
@@ -298,9 +345,9 @@ def _restore(cls:Detector, backbone, norm, pool, part, config):
     "A detector from what `save` wrote; `part(name)` gives a state dict"
     model = OneNIP(**config['model'])
     model.load_state_dict(part('model'))
-    return cls(backbone, norm, model.to(backbone.device), pool, config['scale'], config['alpha'], config['score_pool'], config['thresholds'])
+    return cls(backbone, norm, model.to(backbone.device), pool, config['scale'], config['alpha'], config['score_pool'])
 
-# %% ../nbs/09_inference.ipynb #f8414013
+# %% ../nbs/09_inference.ipynb #49a07e07
 @patch
 def save(self:Detector,
     folder:str|Path # is made if it does not exist
@@ -312,8 +359,8 @@ def save(self:Detector,
     tensors = {**self._tensors(), **pool}
     _replace(folder, 'detector.safetensors', lambda f: save_file(tensors, f))
     config = dict(format=_FORMAT, kind=type(self).__name__, backbone=dict(name=b.name, size=b.size, official_padding=b.official_padding),
-                  products=self.pool.products, score_pool=self.score_pool, thresholds=self.thresholds, **self._special()[1],
-                  info=self.info, sha256=_sha256(folder/'detector.safetensors'))
+                  products=self.pool.products, score_pool=self.score_pool, calibration={p: c.asdict() for p, c in self.calibration.items()}, **self._special()[1],
+                  info=self.info, learned=sorted(self.learned), sha256=_sha256(folder/'detector.safetensors'))
     _replace(folder, 'detector.json', lambda f: f.write_text(json.dumps(config, indent=1)))
     return folder
 
@@ -343,7 +390,7 @@ def _read(folder):
     try: return config, load_file(file)
     except SafetensorError as e: raise ValueError(f'{file} is no safetensors file ({e})') from e
 
-# %% ../nbs/09_inference.ipynb #4dd1e2c3
+# %% ../nbs/09_inference.ipynb #37c2401d
 @patch(cls_method=True)
 def load(cls:Detector,
     folder:str|Path, # written by `save`
@@ -358,5 +405,6 @@ def load(cls:Detector,
     for name, module in dict(backbone=backbone, norm=norm).items(): module.load_state_dict(part(name))
     pool = PromptPool.restore(backbone, norm, config['products'], tensors['pool.images'].numpy(), part('pool')['feats'])
     detector = Detector.kinds[config['kind']]._restore(backbone, norm, pool, part, config)
-    detector.info = config.get('info', {})
+    detector.info, detector.learned = config.get('info', {}), set(config.get('learned', ()))
+    detector.calibration = {p: Calibration(**c) for p, c in config.get('calibration', {}).items()}
     return detector

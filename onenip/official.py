@@ -23,7 +23,7 @@ from .recipes import presets
 from .synthesis import Textures, synthesize
 from .training import hold_back
 
-# %% ../nbs/09c_official.ipynb #e162e235
+# %% ../nbs/09c_official.ipynb #15504123
 def _pseudo(samples, size, seed):
     "Seeded pseudo-anomalies of `samples`, uint8 (size size 3)"
     textures = Textures(samples=samples)
@@ -48,5 +48,5 @@ def from_official(cls:Detector,
     pool = PromptPool(samples, backbone.to(device), norm=norm)
     detector = cls(backbone, norm, model.to(device), pool, scale=1., score_pool=score_pool)
     held = samples[hold_back(samples, seed=seed)[1]] or samples          # of single images: those
-    detector.calibrate(held, _pseudo(held, backbone.size, seed), held.attrgot('product'))
+    detector.set_scale(held, _pseudo(held, backbone.size, seed), held.attrgot('product'))
     return detector
