@@ -14,10 +14,13 @@ from .prompts import *
 from .recipes import *
 from .training import *
 from .runs import *
+from .decisions import *
 from .inference import *
 from .neighbours import *
+from .products import *
 from .metrics import *
 from .official import *
 from .onnx import *
 from .evaluation import *
 from .report import *
+from .doctor import *

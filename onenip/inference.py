@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Prediction', 'Predictor', 'Detector', 'maps_of', 'train']
 
-# %% ../nbs/09_inference.ipynb #e437754c
+# %% ../nbs/09_inference.ipynb #8542645d
 import hashlib
 import json
 from collections import deque
@@ -32,7 +32,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 import onenip
+from .cache import image_key
 from .data import Sample, _check_image, _make_folder, _replace, by_product, load_image, show_images
+from .decisions import Calibration, decide
 from .features import Backbone, FeatureNorm
 from .model import OneNIP
 from .prompts import PromptPool
@@ -41,7 +43,7 @@ from .recipes import Preset, get_preset
 from .runs import several
 from .training import onenip_dls, onenip_learner
 
-# %% ../nbs/09_inference.ipynb #c915b52b
+# %% ../nbs/09_inference.ipynb #99fc199c
 @dataclass
 class Prediction:
     "The verdict on one image; maps have the size of the model's input, (size size), float32"
@@ -53,9 +55,14 @@ class Prediction:
     refined_map:np.ndarray|None # S_ref in [0, 1], the refiner's; None without refiner
     prompt:np.ndarray # the normal image of that product in the pool, uint8 (size size 3)
     image:np.ndarray = None # the image as the model saw it, uint8 (size size 3)
+    p_value:float|None = None # how often a normal image of the product scores at least as high; None, as the next three: not calibrated
+    threshold:float|None = None # of the image score
+    is_anomalous:bool|None = None # is the image score above it?
+    regions:L|None = None # of `Region`: where the map is above what normal images show, in pixels of the photo
 
     def __repr__(self):
-        return f'Prediction(product={self.product!r}, similarity={self.similarity:.3f}, image_score={self.image_score:.3g})'
+        known = '' if self.p_value is None else f', p_value={self.p_value:.2g}, is_anomalous={self.is_anomalous}, {len(self.regions)} regions'
+        return f'Prediction(product={self.product!r}, similarity={self.similarity:.3f}, image_score={self.image_score:.3g}{known})'
 
     def show(self):
         "Image, prompt and maps side by side"
@@ -67,7 +74,7 @@ class Prediction:
 class Predictor:
     "Judges images: `size` is the side of its input, `pool` holds its prompts, and `infer` gives scores and maps of one batch"
 
-# %% ../nbs/09_inference.ipynb #5e7a8d85
+# %% ../nbs/09_inference.ipynb #5701c361
 class Detector(Predictor):
     "Finds defects in images of the products it knows"
     kinds = {} # classes that can be loaded, by name
@@ -82,11 +89,12 @@ class Detector(Predictor):
         scale:float, # c: what a refined value of 1 is worth in S
         alpha:float=.5, # weight of the refined map
         score_pool:int=None, # squares averaged before the maximum that scores an image
-        thresholds:dict=None, # product → highest score of its held-back normal images
+        calibration:dict=None, # product → `Calibration`
         info:dict=None # how it was made: recipe, seed, numbers of images, versions
     ):
         self.backbone, self.norm, self.model, self.pool = backbone, norm, model.eval(), pool
-        self.scale, self.alpha, self.score_pool, self.thresholds, self.info = scale, alpha, score_pool, thresholds or {}, info or {}
+        self.scale, self.alpha, self.score_pool, self.calibration, self.info = scale, alpha, score_pool, calibration or {}, info or {}
+        self.learned = set()
 
     @property
     def about(self):
@@ -99,6 +107,12 @@ class Detector(Predictor):
     def __repr__(self): return f'Detector of {", ".join(self.pool.products)} ({self.backbone.name}, {self.backbone.size} px, prompt={self.model.prompt!r})'
 
 Detector.kinds['Detector'] = Detector
+
+# %% ../nbs/09_inference.ipynb #029376ef
+@patch(as_prop=True)
+def thresholds(self:Predictor):
+    "Product → score above which an image is anomalous"
+    return {p: c.threshold for p, c in self.calibration.items()}
 
 # %% ../nbs/09_inference.ipynb #fca3d63e
 @patch(as_prop=True)
@@ -178,17 +192,18 @@ def infer(self:Detector,
     maps = fuse(residual, refined, self.scale, self.alpha)
     return dict(**out, image_score=image_score(maps, self.score_pool), anomaly_map=maps, residual_map=residual, refined_map=refined)
 
-# %% ../nbs/09_inference.ipynb #74ece833
+# %% ../nbs/09_inference.ipynb #087181c2
 def _read_ahead(
     images, # iterable of whatever `load_image` reads
     size:int, # side, pixels
     bs:int, # images a batch
-    ahead:int # batches that are read while one is out
-): # yields lists of uint8 (size size 3), in order
+    ahead:int, # batches that are read while one is out
+    read=load_image # called with an image and `size`
+): # yields lists of what `read` gives, in order
     "Batches of `images`, read by threads"
     images = iter(images)
     with ThreadPoolExecutor() as pool:
-        take = lambda: [pool.submit(load_image, i, size) for i in islice(images, bs)]
+        take = lambda: [pool.submit(read, i, size) for i in islice(images, bs)]
         try:
             batches = deque()
             while True:
@@ -197,7 +212,7 @@ def _read_ahead(
                 yield [image.result() for image in batches.popleft()]
         finally: pool.shutdown(wait=False, cancel_futures=True)       # nobody wants the rest
 
-# %% ../nbs/09_inference.ipynb #884c8158
+# %% ../nbs/09_inference.ipynb #a34f7531
 def _is_one(images):
     "One image, not a sequence of them"
     return isinstance(images, (str, Path, Image.Image, Sample)) or isinstance(images, np.ndarray) and images.ndim < 4
@@ -223,16 +238,20 @@ def _products(self:Predictor, product, n):
     for p in products: self.pool.index(p)
     return products
 
+def _photo_size(image): return _check_image(image.image if isinstance(image, Sample) else image)
+
 @patch
-def _predictions(self:Predictor, out):
-    "What `infer` gave, as a list of `Prediction`s"
+def _predictions(self:Predictor, out, sizes):
+    "What `infer` gave, as a list of `Prediction`s; the iterator `sizes` gives the photos' (w, h)"
     array = lambda x: x.float().cpu().numpy() if isinstance(x, Tensor) else x
     out = {k: array(v) for k, v in out.items()}
-    maps = lambda j: {k: None if out[k] is None else out[k][j, 0] for k in ('anomaly_map', 'residual_map', 'refined_map')}
-    return [Prediction(name, float(out['similarity'][j]), float(out['image_score'][j]), prompt=self.pool[name].image.copy(), image=out['image'][j], **maps(j))
-            for j, name in enumerate(out['product'])]
+    def prediction(j, name):
+        score, own = float(out['image_score'][j]), {k: None if out[k] is None else out[k][j, 0] for k in ('anomaly_map', 'residual_map', 'refined_map')}
+        decision = decide(self.calibration.get(name), score, own['anomaly_map'], next(sizes))
+        return Prediction(name, float(out['similarity'][j]), score, prompt=self.pool[name].image.copy(), image=out['image'][j], **own, **decision)
+    return [prediction(j, name) for j, name in enumerate(out['product'])]
 
-# %% ../nbs/09_inference.ipynb #0d17059f
+# %% ../nbs/09_inference.ipynb #48337288
 @patch
 def predict(self:Predictor,
     images, # one image (path, PIL image, uint8 array (h w 3) or `Sample`), or a sequence of them
@@ -241,13 +260,13 @@ def predict(self:Predictor,
     progress:bool=False # show a bar
 ): # `Prediction` for one image, `L` of them for a sequence
     "Judge images"
-    if _is_one(images): return self._predictions(self.infer([images], self._products(product, 1)))[0]
+    if _is_one(images): return self._predictions(self.infer([images], self._products(product, 1)), iter([_photo_size(images)]))[0]
     images = list(images)
     products = self._products(product, len(images))
-    for i in images: _check_image(i.image if isinstance(i, Sample) else i)
-    return L(p for out in self._batches(images, products, bs, progress) for p in self._predictions(out))
+    sizes = iter([_photo_size(i) for i in images])
+    return L(p for out in self._batches(images, products, bs, progress) for p in self._predictions(out, sizes))
 
-# %% ../nbs/09_inference.ipynb #fda707e7
+# %% ../nbs/09_inference.ipynb #9b976cd1
 @patch
 def predict_stream(self:Predictor,
     images, # iterable of images, as `predict` takes them; may be endless
@@ -260,8 +279,9 @@ def predict_stream(self:Predictor,
     if ahead < 0: raise ValueError(f'ahead={ahead}: 0 batches (nothing is read ahead) or more are expected')
     if _is_one(images): raise TypeError('predict_stream takes an iterable of images: use predict for one')
     if product is not None: self.pool.index(product)
-    batches = _read_ahead(images, self.size, bs, ahead)
-    return (p for pixels in batches for p in self._predictions(self.infer(pixels, product and [product]*len(pixels))))
+    batches = _read_ahead(images, self.size, bs, ahead, lambda image, size: (load_image(image, size), _photo_size(image)))
+    judge = lambda pixels, sizes: self._predictions(self.infer(pixels, product and [product]*len(pixels)), iter(sizes))
+    return (p for batch in batches for p in judge(*zip(*batch)))
 
 # %% ../nbs/09_inference.ipynb #9e5017aa
 def _seeded_pairs(dls):
@@ -270,43 +290,76 @@ def _seeded_pairs(dls):
     pseudo = [dls.valid.dataset.pseudo(k)[0] for k in range(len(held))]
     return [load_image(s, dls.bank.backbone.size) for s in held], pseudo, held.attrgot('product')
 
-# %% ../nbs/09_inference.ipynb #fb0201cf
+# %% ../nbs/09_inference.ipynb #7bb0f31a
 @patch
-def set_thresholds(self:Detector,
-    images, # normal images that were held back from training
-    products # name of the product of each
-):
-    "Set `thresholds` to the highest score of each product's `images`"
-    scores = torch.cat([out['image_score'] for out in self._batches(images, products, 16, False)]).tolist()
-    self.thresholds = {p: max(s for s, q in zip(scores, products) if q == p) for p in sorted(set(products))}
+def _calibration(self:Detector, images, products, rate=None, bs=16, progress=False):
+    "`Calibration` of each product, by normal `images` of known `products`"
+    scores, peaks = [], []
+    for out in self._batches(images, products, bs, progress):
+        scores += out['image_score'].tolist(); peaks += out['anomaly_map'].amax((1, 2, 3)).tolist()
+    places = lambda p: [i for i, q in enumerate(products) if q == p]
+    return {p: Calibration([scores[i] for i in places(p)], [peaks[i] for i in places(p)], rate) for p in sorted(set(products))}
 
 @patch
-def calibrate(self:Detector,
+def set_scale(self:Detector,
     images, # normal images that were held back from training
     pseudo, # their pseudo-anomalies, uint8 (h w 3)
     products # name of the product of each image
 ):
-    "Set `scale` by `images` and `pseudo`, then `thresholds` by `images`"
+    "Set `scale` by `images` and `pseudo`, then `calibration` by `images`"
     residual = [out['residual_map'] for out in self._batches([*images, *pseudo], [*products, *products], 16, False)]
     self.scale = ((max(r.max() for r in residual)+min(r.min() for r in residual))/2).item()
-    self.set_thresholds(images, products)
+    self.calibration = self._calibration(images, products)
 
-# %% ../nbs/09_inference.ipynb #024f19f4
+# %% ../nbs/09_inference.ipynb #d67eebde
+@patch
+def calibrate(self:Detector,
+    normals, # of `Sample`: normal images of the products, none of which the detector learned from
+    rate:float=.05, # share of normal images that may raise an alarm
+    bs:int=16, # images at a time
+    progress:bool=False # show a bar
+) -> dict: # product → `Calibration`, of the products in `normals`; those of others stay
+    "Set thresholds for a false-alarm `rate`, and what p-values are counted on"
+    normals = list(normals)
+    self._check_normals(normals)
+    fresh = {}
+    for product, own in by_product(normals).items():
+        if len(set(own)) < len(own): raise ValueError(f'{product}: an image is given twice; each counts once')
+        try: Calibration([0.]*len(own), [0.]*len(own), rate)               # too few are told before they are judged
+        except ValueError as e: raise ValueError(f'{product}: {e}') from None
+        fresh |= self._calibration(own, own.attrgot('product'), rate, bs, progress)
+    self.calibration |= fresh
+    return fresh
+
+@patch
+def _check_normals(self:Detector, samples):
+    "Raise if `samples` cannot be calibrated with"
+    if not samples: raise ValueError('no normal images: calibration counts on images of each product')
+    for s in samples:
+        if s.label: raise ValueError(f'{s.name} is anomalous: calibration takes normal images only')
+        self.pool.index(s.product); _check_image(s.image)
+    seen = [s for s in samples if image_key(s, self.backbone.size) in self.learned]
+    if seen: raise ValueError(f'{len(seen)} of {len(samples)} images were learned from, the first is {seen[0].name}: it scores lower on them than on new ones; give others')
+
+# %% ../nbs/09_inference.ipynb #06e83e80
 def _versions(): return {m.__name__: m.__version__ for m in (onenip, torch, timm, fastai)}
+
+def _digests(bank): return {image_key(s, bank.backbone.size) for s in bank.samples[bank.use]}
 
 def _info(bank, **kw):
     "How a detector was made from `bank`"
     count = lambda places: {p: len(s) for p, s in by_product(bank.samples[places]).items()}
     return dict(**kw, learned_from=count(bank.use), held_back=count(bank.held), versions=_versions())
 
-# %% ../nbs/09_inference.ipynb #c453b492
+# %% ../nbs/09_inference.ipynb #cc119f2d
 @patch
 def detector(self:Learner) -> Detector:
     "The trained model as a `Detector`, calibrated on the validation images; further training does not change it"
     bank, preset = self.dls.bank, self.preset
     info = _info(bank, recipe={**asdict(preset), 'epochs': self.epochs_done}, seed=self.seed, epochs=self.epochs_done)
     detector = Detector(bank.backbone, bank.norm, deepcopy(self.model), bank.pool.copy(), 1., preset.alpha, preset.score_pool, info=info)
-    detector.calibrate(*_seeded_pairs(self.dls))
+    detector.learned = _digests(bank)
+    detector.set_scale(*_seeded_pairs(self.dls))
     return detector
 
 # %% ../nbs/09_inference.ipynb #938116ba
@@ -346,7 +399,7 @@ def _tensors(self:Detector):
     parts = {'backbone': self.backbone.state_dict(), 'norm': self.norm.state_dict(), **self._special()[0]}
     return {f'{part}.{k}': v.detach().cpu().contiguous() for part, state in parts.items() for k, v in state.items()}
 
-# %% ../nbs/09_inference.ipynb #6d418474
+# %% ../nbs/09_inference.ipynb #a29e717d
 @patch
 def _special(self:Detector):
     "What only this kind of detector has: parts → state dict of tensors, and a dict for the JSON file"
@@ -357,9 +410,9 @@ def _restore(cls:Detector, backbone, norm, pool, part, config):
     "A detector from what `save` wrote; `part(name)` gives a state dict"
     model = OneNIP(**config['model'])
     model.load_state_dict(part('model'))
-    return cls(backbone, norm, model.to(backbone.device), pool, config['scale'], config['alpha'], config['score_pool'], config['thresholds'])
+    return cls(backbone, norm, model.to(backbone.device), pool, config['scale'], config['alpha'], config['score_pool'])
 
-# %% ../nbs/09_inference.ipynb #f8414013
+# %% ../nbs/09_inference.ipynb #49a07e07
 @patch
 def save(self:Detector,
     folder:str|Path # is made if it does not exist
@@ -371,8 +424,8 @@ def save(self:Detector,
     tensors = {**self._tensors(), **pool}
     _replace(folder, 'detector.safetensors', lambda f: save_file(tensors, f))
     config = dict(format=_FORMAT, kind=type(self).__name__, backbone=dict(name=b.name, size=b.size, official_padding=b.official_padding),
-                  products=self.pool.products, score_pool=self.score_pool, thresholds=self.thresholds, **self._special()[1],
-                  info=self.info, sha256=_sha256(folder/'detector.safetensors'))
+                  products=self.pool.products, score_pool=self.score_pool, calibration={p: c.asdict() for p, c in self.calibration.items()}, **self._special()[1],
+                  info=self.info, learned=sorted(self.learned), sha256=_sha256(folder/'detector.safetensors'))
     _replace(folder, 'detector.json', lambda f: f.write_text(json.dumps(config, indent=1)))
     return folder
 
@@ -402,7 +455,7 @@ def _read(folder):
     try: return config, load_file(file)
     except SafetensorError as e: raise ValueError(f'{file} is no safetensors file ({e})') from e
 
-# %% ../nbs/09_inference.ipynb #4dd1e2c3
+# %% ../nbs/09_inference.ipynb #37c2401d
 @patch(cls_method=True)
 def load(cls:Detector,
     folder:str|Path, # written by `save`
@@ -417,5 +470,6 @@ def load(cls:Detector,
     for name, module in dict(backbone=backbone, norm=norm).items(): module.load_state_dict(part(name))
     pool = PromptPool.restore(backbone, norm, config['products'], tensors['pool.images'].numpy(), part('pool')['feats'])
     detector = Detector.kinds[config['kind']]._restore(backbone, norm, pool, part, config)
-    detector.info = config.get('info', {})
+    detector.info, detector.learned = config.get('info', {}), set(config.get('learned', ()))
+    detector.calibration = {p: Calibration(**c) for p, c in config.get('calibration', {}).items()}
     return detector

@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['coreset', 'NearestNeighbour']
 
-# %% ../nbs/09a_neighbours.ipynb #04beaf51
+# %% ../nbs/09a_neighbours.ipynb #2e5640a5
 import torch
 from fastcore.basics import patch
 from torch import Tensor
 
 from .encoder import to_tokens
 from .features import Backbone
-from .inference import Detector, _info
+from .inference import Detector, _digests, _info
 from .training import NormalBank
 
 # %% ../nbs/09a_neighbours.ipynb #91d51e48
@@ -33,7 +33,7 @@ def coreset(
         near = torch.minimum(near, (x-x[kept[-1]]).square().sum(1))
     return torch.tensor(kept, device=patches.device)
 
-# %% ../nbs/09a_neighbours.ipynb #46b7cf4b
+# %% ../nbs/09a_neighbours.ipynb #9682afde
 class NearestNeighbour(Detector):
     "Training-free: distance of each patch to the nearest normal patch of its product"
     about = 'nearest neighbour, no training'
@@ -41,11 +41,11 @@ class NearestNeighbour(Detector):
     def __init__(self, backbone, norm, pool,
         patches:dict, # product → kept normal patches, behind the norm (m c)
         score_pool:int=None, # squares averaged before the maximum that scores an image
-        thresholds:dict=None, # product → highest score of its held-back normal images
+        calibration:dict=None, # product → `Calibration`
         info:dict=None # how it was made
     ):
         self.backbone, self.norm, self.pool, self.patches = backbone, norm, pool, patches
-        self.scale, self.alpha, self.score_pool, self.thresholds, self.info = 1., 0., score_pool, thresholds or {}, info or {}
+        self.scale, self.alpha, self.score_pool, self.calibration, self.info, self.learned = 1., 0., score_pool, calibration or {}, info or {}, set()
 
     def __repr__(self):
         kept = ', '.join(f'{p} ({len(x)} patches)' for p, x in self.patches.items())
@@ -60,7 +60,7 @@ class NearestNeighbour(Detector):
         "Normal patches of `product`; those of its prompt if it was added to the pool later"
         return self.patches[product] if product in self.patches else to_tokens(self.pool[product].feats[None])[0]
 
-# %% ../nbs/09a_neighbours.ipynb #d589c980
+# %% ../nbs/09a_neighbours.ipynb #06d63fba
 @patch(cls_method=True)
 def fit(cls:NearestNeighbour,
     samples, # of `Sample`; normal training images are used
@@ -81,8 +81,8 @@ def fit(cls:NearestNeighbour,
         patches[product] = tokens[coreset(tokens, keep, seed)]
     info = _info(bank, seed=seed, keep=keep)
     detector = cls(bank.backbone, bank.norm, bank.pool.copy(), patches, score_pool, info=info)
-    held = bank.samples[bank.held]
-    detector.set_thresholds(held, held.attrgot('product'))
+    held, detector.learned = bank.samples[bank.held], _digests(bank)
+    detector.calibration = detector._calibration(held, held.attrgot('product'))
     return detector
 
 @patch
@@ -90,4 +90,4 @@ def _special(self:NearestNeighbour): return dict(patches=self.patches), {}
 
 @patch(cls_method=True)
 def _restore(cls:NearestNeighbour, backbone, norm, pool, part, config):
-    return cls(backbone, norm, pool, part('patches'), config['score_pool'], config['thresholds'])
+    return cls(backbone, norm, pool, part('patches'), config['score_pool'])

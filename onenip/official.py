@@ -21,7 +21,7 @@ from .recipes import presets
 from .synthesis import Textures
 from .training import PairDataset, hold_back
 
-# %% ../nbs/09c_official.ipynb #2cc9b4dd
+# %% ../nbs/09c_official.ipynb #7d5e8ab9
 @patch(cls_method=True)
 def from_official(cls:Detector,
     source:str|Path|dict, # released checkpoint, or its state dict
@@ -44,5 +44,5 @@ def from_official(cls:Detector,
     detector = cls(backbone, norm, model.to(device), pool, scale=1., score_pool=score_pool, info=info)
     held = samples[hold_back(samples, seed=seed)[1]] or samples          # of single images: those
     data = PairDataset(held, range(len(held)), range(len(held)), backbone.size, Textures(samples=held), seed)
-    detector.calibrate(held, [data.pseudo(i)[0] for i in range(len(held))], held.attrgot('product'))
+    detector.set_scale(held, [data.pseudo(i)[0] for i in range(len(held))], held.attrgot('product'))
     return detector

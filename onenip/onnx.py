@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['OnnxDetector']
 
-# %% ../nbs/09d_onnx.ipynb #90e69207
+# %% ../nbs/09d_onnx.ipynb #63cddd45
 import base64
 import json
 import logging
@@ -23,6 +23,7 @@ from PIL import Image
 from torch import nn, Tensor
 
 from .data import Sample, _make_folder, _replace, load_image
+from .decisions import Calibration
 from .inference import Detector, Predictor, _versions, maps_of
 from .prompts import PromptPool
 from .refiner import fuse, image_score
@@ -50,7 +51,7 @@ class _Graph(nn.Module):
         maps = (anomaly, residual) if refined is None else (anomaly, residual, refined)
         return image_score(anomaly, d.score_pool), which, similarities.gather(1, which[:, None])[:, 0], *maps
 
-# %% ../nbs/09d_onnx.ipynb #fd459973
+# %% ../nbs/09d_onnx.ipynb #57730e63
 _FORMAT = 1
 
 def _png(image):
@@ -61,10 +62,10 @@ def _png(image):
 
 def _metadata(detector):
     "What a file says of itself beside its graph"
-    b, keep = detector.backbone, ('thresholds', 'score_pool', 'info')
+    b, keep = detector.backbone, ('score_pool', 'info')
     return dict(format=_FORMAT, size=b.size, products=detector.pool.products, prompts=[_png(i) for i in detector.pool.images], backbone=b.name,
                 model=detector.model.config, scale=float(detector.scale), alpha=float(detector.alpha), about=detector.about,
-                **{k: getattr(detector, k) for k in keep}, versions=_versions())
+                calibration={p: c.asdict() for p, c in detector.calibration.items()}, **{k: getattr(detector, k) for k in keep}, versions=_versions())
 
 # %% ../nbs/09d_onnx.ipynb #f28d5150
 def _need(*packages):
@@ -120,7 +121,7 @@ def _session(path, threads, providers):
     try: return onnxruntime.InferenceSession(str(path), options, providers=providers or ['CPUExecutionProvider'])
     except Exception as e: raise ValueError(f'{path} cannot be run as ONNX ({e}): export it again') from e
 
-# %% ../nbs/09d_onnx.ipynb #15f4dae7
+# %% ../nbs/09d_onnx.ipynb #917c9c93
 class OnnxDetector(Predictor):
     "Judges images by a file that `Detector.export_onnx` wrote"
     def __init__(self,
@@ -130,7 +131,8 @@ class OnnxDetector(Predictor):
     ):
         self.path, self.session = Path(path), _session(path, threads, providers)
         config = _read_metadata(self.session, path)
-        for k in ('size', 'thresholds', 'alpha', 'scale', 'score_pool', 'info', 'about', 'versions'): setattr(self, k, config[k])
+        for k in ('size', 'alpha', 'scale', 'score_pool', 'info', 'about', 'versions'): setattr(self, k, config[k])
+        self.calibration = {p: Calibration(**c) for p, c in config['calibration'].items()}
         images = [np.array(Image.open(BytesIO(base64.b64decode(i)))) for i in config['prompts']]
         self.pool = _Prompts.restore(None, None, config['products'], images, [None]*len(images))
         self._names = [o.name for o in self.session.get_outputs()]
