@@ -46,17 +46,26 @@ class Sample:
     def __eq__(self, other): return isinstance(other, Sample) and self._key() == other._key()
     def __hash__(self): return hash(self._key())
 
-# %% ../nbs/00_data.ipynb #98333cf7
+# %% ../nbs/00_data.ipynb #235228c2
 def _open(image):
     "A loaded PIL image of a path, PIL image, array or `Sample`"
     if isinstance(image, Sample): image = image.image
-    if isinstance(image, Image.Image): return image
+    if isinstance(image, Image.Image): return ImageOps.exif_transpose(image) if _turn(image) > 1 else image
     if isinstance(image, np.ndarray): return _from_array(image)
     if not isinstance(image, (str, Path)): raise TypeError(f'{type(image).__name__} is no image: give a path, a PIL image, a uint8 array (h, w, 3) or a Sample')
     with _readable(image):
         with Image.open(image) as im: im.load()
         ImageOps.exif_transpose(im, in_place=True)                   # phones store which way is up
         return im
+
+def _turn(im):
+    "EXIF orientation of a file that is open, 1 if it is upright already"
+    return 1 if im.format == 'TIFF' else Image.Image.getexif(im).get(0x0112, 1)                      # TIFF is turned by PIL; PNG's own getexif decodes
+
+def _check_depth(im, name):
+    "Raises `ValueError` if the range of the values of `im` is not known"
+    if im.mode == 'F' or im.mode == 'I' and im.format != 'PNG':          # PIL's mode of a PNG of 16 bits
+        raise ValueError(f'{name} has {im.mode}, 32 bits a pixel, of unknown range: convert it to 8 or 16 bits')
 
 @contextmanager
 def _readable(path):
@@ -73,16 +82,15 @@ def _from_array(a):
         raise ValueError(f'image array of type {a.dtype} and shape {a.shape}: give uint8 of shape (h, w, 3) or (h, w)')
     return Image.fromarray(a)
 
-# %% ../nbs/00_data.ipynb #ce44f5a5
+# %% ../nbs/00_data.ipynb #16350fd1
 def load_image(
     image:str|Path|Image.Image|np.ndarray|Sample, # what to load
     size:int=None # side of the square to resize to, in pixels; None keeps the size
 ) -> np.ndarray: # RGB, uint8 (h w 3)
     "Read `image` as RGB and resize it bilinearly to a square of `size`"
     im = _open(image)
-    if im.mode.startswith('I;16') or im.mode == 'I' and im.format == 'PNG': # 16 bits a pixel: PIL would clip at 255
-        im = Image.fromarray((np.asarray(im)//257).astype(np.uint8))
-    if im.mode in ('I', 'F'): raise ValueError(f'{image} has {im.mode}, 32 bits a pixel, of unknown range: convert it to 8 or 16 bits')
+    _check_depth(im, image)
+    if im.mode.startswith('I'): im = Image.fromarray((np.asarray(im)//257).astype(np.uint8))        # 16 bits a pixel: PIL would clip at 255
     im = im.convert('RGB')
     return np.array(im if size is None else im.resize((size, size), Image.BILINEAR))
 
@@ -104,12 +112,12 @@ def _marked(im):
 
 def _black(im): return 127 if im.format == 'JPEG' else 0
 
-# %% ../nbs/00_data.ipynb #0a765122
+# %% ../nbs/00_data.ipynb #47114c95
 IMAGE_SUFFIXES = {'.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp'}
 
 def _images(folder):
     "Image files directly in `folder`, sorted"
-    return sorted(f for f in folder.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES and not f.name.startswith('.'))
+    return sorted(f for f in folder.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES and not f.name.startswith('.') and not f.is_dir())
 
 def _folders(folder):
     "Folders directly in `folder`, sorted; none if it does not exist"
@@ -166,7 +174,7 @@ def show_images(
     fig.tight_layout(pad=.3)
     return fig
 
-# %% ../nbs/00_data.ipynb #45704a3e
+# %% ../nbs/00_data.ipynb #ed48c89d
 def _make_folder(path):
     "The folder `path`, made if it does not exist"
     path = Path(path)
@@ -182,14 +190,11 @@ def _replace(folder, name, write):
         os.replace(new, folder/name)
     finally: new.unlink(missing_ok=True)
 
-def _turn(im):
-    "EXIF orientation of a file that is open, 1 if it is upright already"
-    return 1 if im.format == 'TIFF' else Image.Image.getexif(im).get(0x0112, 1)                      # TIFF is turned by PIL; PNG's own getexif decodes
-
-def _check_image(image):
+def _check_image(image, is_mask=False):
     "Size (w, h) of `image`; raises `ValueError` with its name if it cannot be read"
     if not isinstance(image, (str, Path)): return _open(image).size
     with _readable(image), Image.open(image) as im:
+        if not is_mask: _check_depth(im, image)
         size = im.size[::-1] if _turn(im) > 4 else im.size           # stored lying on its side
         if im.format == 'PNG': im.verify()
         else:
@@ -201,7 +206,7 @@ def _check_sample(sample):
     "Raises if `sample`'s image or mask cannot be read, or they differ in size"
     size = _check_image(sample.image)
     if sample.mask is None: return
-    mask_size = sample.mask.shape[::-1] if isinstance(sample.mask, np.ndarray) else _check_image(sample.mask)
+    mask_size = sample.mask.shape[::-1] if isinstance(sample.mask, np.ndarray) else _check_image(sample.mask, is_mask=True)
     if mask_size != size:
         mask = sample.mask if isinstance(sample.mask, (str, Path)) else 'the mask in memory'
         raise ValueError(f'{mask} is {mask_size[0]}×{mask_size[1]} pixels, its image {sample.name} is {size[0]}×{size[1]}: '

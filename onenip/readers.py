@@ -75,10 +75,10 @@ def _contents(samples):
     first = {key: g[0] for g in groups for key in g}
     return [first.get(_key(s), _key(s)) for s in samples]
 
-# %% ../nbs/00a_readers.ipynb #ac36b403
+# %% ../nbs/00a_readers.ipynb #924615e6
 def _repeated(samples):
-    "`samples` that came before: as the same row of the same split, as another training image of the same content, and in train if they are in test"
-    seen, rows, copies, leaks = set(), [], [], []
+    "`samples` that came before: as the same row of the same split, as a training image of the same content, in train if they are in test, with another label"
+    seen, rows, copies, leaks, labels = set(), [], [], [], defaultdict(set)
     contents = _contents(samples)
     trained = {c for s, c in zip(samples, contents) if s.split == 'train'}
     for s, content in zip(samples, contents):
@@ -87,13 +87,15 @@ def _repeated(samples):
         elif s.split == 'train' and content in seen: copies.append(s)
         elif s.split == 'test' and content in trained: leaks.append(s)
         seen |= {row, content} if s.split == 'train' else {row}
-    return rows, copies, leaks
+        labels[content].add(s.label)
+    return rows, copies, leaks, [s for s, content in zip(samples, contents) if s.label and len(labels[content]) == 2]
 
 def _find_repeats(samples):
-    rows, copies, leaks = _repeated(samples)
+    rows, copies, leaks, both = _repeated(samples)
     return (_finding('repeated row', rows, 'listed before, and so counts more than once; unique(samples) leaves repeats in train out')
             + _finding('duplicate in train', copies, 'same content as an earlier training image; unique(samples) leaves repeats of the same product out')
-            + _finding('duplicate in train and test', leaks, 'same content as a training image, so the model has seen it; take it out of one of the two'))
+            + _finding('duplicate in train and test', leaks, 'same content as a training image, so the model has seen it; take it out of one of the two')
+            + _finding('normal and anomalous', both, 'same content as an image that is said to be normal; one of the two labels is wrong'))
 
 # %% ../nbs/00a_readers.ipynb #696667eb
 def unique(
@@ -126,8 +128,8 @@ def _find_masks(samples, heads):
             + _finding('one mask for several', [s for s, *_ in seen if isinstance(s.mask, (str, Path)) and s.mask in shared],
                        'the mask also belongs to another image; put masks into a folder for each kind of defect'))
 
-# %% ../nbs/00a_readers.ipynb #03146103
-_Head = namedtuple('_Head', 'size mode grey alpha turned')
+# %% ../nbs/00a_readers.ipynb #327560c2
+_Head = namedtuple('_Head', 'size mode grey alpha turned dim')
 
 def _head(sample):
     "What a `sample`'s image says of itself: upright size (w h), mode, grey or not, ...; None if it cannot be read"
@@ -140,9 +142,10 @@ def _describe(im, turn=1):
     grey = im.mode in ('1', 'L', 'LA', 'I', 'F') or im.mode.startswith('I;16')
     if im.mode in ('P', 'PA'): grey = not np.ptp(np.asarray(im.convert('RGB')).astype(int), -1).any()
     alpha = im.mode in ('LA', 'PA', 'RGBA') or 'transparency' in im.info
-    return _Head(im.size[::-1] if turn > 4 else im.size, im.mode, grey, alpha, turn in range(2, 9))
+    dim = (im.mode.startswith('I;16') or im.mode == 'I' and im.format == 'PNG') and np.asarray(im).max() < 4096
+    return _Head(im.size[::-1] if turn > 4 else im.size, im.mode, grey, alpha, turn in range(2, 9), dim)
 
-# %% ../nbs/00a_readers.ipynb #d41e1b14
+# %% ../nbs/00a_readers.ipynb #8d547ad5
 def _find_colours(samples, heads):
     some = lambda test: [s for s, h in zip(samples, heads) if h and test(h)]
     grey = some(lambda h: h.grey)
@@ -152,6 +155,7 @@ def _find_colours(samples, heads):
     if mixed: means += f'; other images of {_some(mixed)} are in colour, which by itself is a difference to the model'
     return (_finding('unreadable', [s for s, h in zip(samples, heads) if not h], 'missing or broken; replace it or leave it out')
             + _finding('grey', grey, means)
+            + _finding('nearly black', some(lambda h: h.dim), '16 bits a pixel, but no value above 4095, as of a camera of 12 bits; stretch the values to the whole range')
             + _finding('alpha', some(lambda h: h.alpha), 'transparency is ignored, and the colour stored below it shows')
             + _finding('rotated', some(lambda h: h.turned), 'turned upright as its EXIF tag says; a mask must be drawn on the upright image'))
 
@@ -214,7 +218,7 @@ def _line(path, reader, reading):
     skipped = [f'{_many(n, "image")} ({why}), the first {first[why]}' for why, n in Counter(why for _, why in reading.skipped).items()]
     return '; '.join([line, *reading.notes] + ['skipped: ' + ', '.join(skipped)]*bool(skipped))
 
-# %% ../nbs/00a_readers.ipynb #1cb2fec6
+# %% ../nbs/00a_readers.ipynb #2fd7e2ad
 def _fitting(path):
     "The first reader that fits; train.json and test.json say more than folders beside them, other lists less"
     fits = [n for n, r in READERS.items() if r.fits(path)]
@@ -229,19 +233,24 @@ def _reader(path, name):
     if name is None: raise NotADirectoryError(f'{path} is a file and no list (json, jsonl, csv): give the folder that holds the images')
     return name
 
+def _meant(path):
+    "A hint at the folder that was perhaps meant instead of `path`"
+    below = [f for f in (_folders(path) if path.is_dir() else []) if _fitting(f) not in (None, 'folders') or _photo_products(f)]
+    return f'; did you mean {below[0]}?' if below else ''
+
 def _read(path, name):
     "`Reading` of one root"
     reading = READERS[name].read(path)
     samples, skipped = reading.samples, reading.skipped
     odd = f', and {len(skipped)} would be skipped, the first {skipped[0][0]} ({skipped[0][1]})' if skipped else ''
     if not samples: raise ValueError(f'{path} holds no images for the reader {name}, which expects {READERS[name].expects}, '
-                                     f'in files ending in {" ".join(sorted(IMAGE_SUFFIXES))}{odd}')
+                                     f'in files ending in {" ".join(sorted(IMAGE_SUFFIXES))}{odd}{_meant(path)}')
     if name not in ('visa', 'lists') and len(skipped) > 10*len(samples):
         raise ValueError(f'{path}: the reader {name} finds only {_many(len(samples), "image")}{odd}; '
                          f'give the folder of the data set itself, which has {READERS[name].expects}')
     return reading
 
-# %% ../nbs/00a_readers.ipynb #e470acf0
+# %% ../nbs/00a_readers.ipynb #7891e9e5
 def _apart(paths, readings):
     "Rename products that occur in several of the folders of `paths`; new names by (folder, product)"
     folders = [(p if p.is_dir() else p.parent).resolve() for p in paths]
@@ -250,7 +259,7 @@ def _apart(paths, readings):
         for s in reading.samples: owners[s.product].add(folder)
     alone = [p for p, own in owners.items() if len(own) == 1]
     for depth in range(1, max(len(f.parts) for f in folders) + 1):
-        names = {(folder, p): '_'.join([*folder.parts[-depth:], p]) for p, own in owners.items() if len(own) > 1 for folder in own}
+        names = {(folder, p): '_'.join([*folder.parts[1:][-depth:], p]) for p, own in owners.items() if len(own) > 1 for folder in own}
         if len({*names.values(), *alone}) == len(names) + len(alone): break
     for folder, reading in zip(folders, readings):
         reading.samples = [replace(s, product=names[folder, s.product]) if (folder, s.product) in names else s for s in reading.samples]
@@ -275,10 +284,10 @@ def get_samples(
         for finding in survey(samples): print(finding)
     return samples
 
-# %% ../nbs/00a_readers.ipynb #55e951d8
-_GOOD = set('good ok okay normal pass passed clean intact io nondefective nodefect nodefects defectfree faultless'.split())
+# %% ../nbs/00a_readers.ipynb #0f1a514e
+_GOOD = set('good ok okay normal pass passed clean intact io nondefective nodefect nodefects defectfree faultless negative negatives conforming compliant'.split())
 _BAD = set('bad ng nok ko notok notgood nio defect defects defective abnormal anomaly anomalies anomalous fail failed fault faults faulty '
-          'reject rejects rejected broken damaged'.split())
+          'reject rejects rejected broken damaged positive positives'.split())
 _MASKS = set('mask masks groundtruth gt label labels'.split())
 _SPLITS = 'train', 'test'
 
@@ -289,9 +298,15 @@ def _is(folder, names):
     return _plain(folder.name) in names or ''.join(words) in names
 def _inside(folder, names): return [f for f in _folders(folder) if _is(f, names)]
 
+def _good(folder):
+    "Folders of normal images in `folder`: by their names, or as the opposite of one beside them: no_crack and crack"
+    names = {_plain(f.name) for f in _folders(folder)}
+    opposite = lambda name: any(name.removeprefix(no) in names-_GOOD for no in ('no', 'non', 'not', 'un', 'without') if name.startswith(no))
+    return [f for f in _folders(folder) if _is(f, _GOOD) or opposite(_plain(f.name))]
+
 def _name(path): return (path if path.is_dir() else path.parent).resolve().name
 
-# %% ../nbs/00a_readers.ipynb #3b08fd35
+# %% ../nbs/00a_readers.ipynb #3bf2bfa5
 def _masks(folder, kind):
     "Masks of the images in the folder `kind` of the product in `folder`, by the lower-case stem of their image"
     places = [p for top in _inside(folder, _MASKS) for p in (top, *[f for f in _folders(top) if f.name.lower() == kind.lower()])]
@@ -299,8 +314,10 @@ def _masks(folder, kind):
 
 def _of_kind(folder, kind, product, good, split):
     "Samples of all images in the folder `kind` of the product in `folder`"
-    masks = {} if good else _masks(folder, kind.name)
-    return [Sample(f, product, int(not good), 'good' if good else kind.name, masks.get(f.stem.lower()), split) for f in _images(kind)]
+    stems = {f.stem.lower(): f for f in _images(kind)}
+    beside = {stem: stems[f'{stem}_mask'] for stem in stems if f'{stem}_mask' in stems}            # masks in the same folder
+    masks = {} if good else _masks(folder, kind.name) | beside
+    return [Sample(f, product, int(not good), 'good' if good else kind.name, masks.get(f.stem.lower()), split) for f in _images(kind) if f not in beside.values()]
 
 # %% ../nbs/00a_readers.ipynb #b9e8c98c
 _FOREIGN = {'.heic', '.heif', '.gif', '.avif', '.dng', '.cr2', '.nef', '.raw', '.jp2', '.jfif', '.psd'}
@@ -477,8 +494,8 @@ def _read_lists(path):
 
 READERS['lists'] = Reader('train.json and test.json, one JSON object with filename, label and clsname a line', lambda path: bool(_lists(path)), _read_lists)
 
-# %% ../nbs/00a_readers.ipynb #8538e474
-def _is_sorted(folder): return bool(_inside(folder, _GOOD | _BAD))
+# %% ../nbs/00a_readers.ipynb #9f6546ea
+def _is_sorted(folder): return bool(_good(folder) or _inside(folder, _BAD))
 
 def _photo_products(path):
     "Folders of products without a split: `path` itself, or those directly in it"
@@ -490,8 +507,8 @@ def _photo_products(path):
 
 def _photos(folder):
     "Samples of one product whose photos are sorted into folders, or not at all"
-    good = _inside(folder, _GOOD)
-    kinds = [f for f in _folders(folder) if (good or _is(f, _BAD)) and not _is(f, _GOOD | _MASKS)]
+    good = _good(folder)
+    kinds = [f for f in _folders(folder) if (good or _is(f, _BAD)) and f not in good and not _is(f, _MASKS)]
     samples = [Sample(f, _name(folder)) for g in good or [folder] for f in _images(g)]
     return samples + [s for kind in kinds for s in _of_kind(folder, kind, _name(folder), False, 'test')]
 
