@@ -23,4 +23,5 @@ from .official import *
 from .onnx import *
 from .evaluation import *
 from .report import *
+from .predictions import *
 from .doctor import *

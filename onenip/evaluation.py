@@ -85,7 +85,7 @@ _WHY = dict(prompt='with the true product told, a model cannot fail by its promp
             flip='no product looks worse than chance, even where the model is',
             score_pool='one hot pixel does not decide; a very small defect is averaged away (the text of the paper has the plain maximum)')
 
-# %% ../nbs/10_evaluation.ipynb #b1400705
+# %% ../nbs/10_evaluation.ipynb #7828665c
 def _share(scores): return f"{(scores['prompt'] == scores['product']).mean():.1%} of the images"
 
 def _effective(settings):
@@ -100,15 +100,20 @@ def _c_from(rules, settings):
     own = settings.get('info', {}).get('c_from')
     return f'c from {own}' if own and rules['scale'] == 'saved' else _say('scale', rules['scale'])
 
+def _departures(settings):
+    "What is otherwise than in the paper's tables: pairs of words, here and there"
+    rules, official = _effective(settings), asdict(protocols['official'])
+    other = [(_say(k, v), _say(k, official[k])) for k, v in rules.items() if v not in (official[k], 'none')]
+    if settings['refined'] and settings['alpha'] != .5: other.append((f"α = {settings['alpha']:g}", 'α = 0.5'))
+    if settings['size'] not in (224, 256, 320): other.append((f"{settings['size']} px", '224, 256 or 320 px'))
+    if 'efficientnet_b4' not in settings['backbone']: other.append((f"backbone {settings['backbone']}", 'backbone EfficientNet-b4'))
+    return other
+
 def _comparability(settings):
     "In plain words: what would make the numbers not comparable"
-    rules, official = _effective(settings), asdict(protocols['official'])
-    other = [f'{_say(k, v)} (there: {_say(k, official[k])})' for k, v in rules.items() if v not in (official[k], 'none')]
-    if settings['refined'] and settings['alpha'] != .5: other.append(f"α = {settings['alpha']:g} (there: 0.5)")
-    if settings['size'] not in (224, 256, 320): other.append(f"{settings['size']} px (there: 224, 256 or 320)")
-    if 'efficientnet_b4' not in settings['backbone']: other.append(f"backbone {settings['backbone']} (there: EfficientNet-b4)")
+    rules, other = _effective(settings), _departures(settings)
     helped = [_say(k, v) for k, v in rules.items() if v is True or v in ('given', 'random', 'test', 'mask')]
-    words = [f"Not comparable with the paper's tables: {'; '.join(other)}." if other else "The rules are those of the paper's tables."]
+    words = ["Not comparable with the paper's tables, which were made otherwise, as listed." if other else "The rules are those of the paper's tables."]
     if helped: words.append(f'Not what the detector would reach in use, where no test set helps: {"; ".join(helped)}.')
     if isinstance(rules['prompt'], dict): words.append('The numbers say what a wrong prompt does, not how good the detector is.')
     return words + [f'Compare only with tables of the same test images, of the same products in each mean, at {settings["size"]} px and by the same rules: '
@@ -122,25 +127,33 @@ def _text(v):
     if isinstance(v, (list, tuple)): return '; '.join(map(_text, v))
     return f'{v:.4g}' if isinstance(v, float) else str(v)
 
-# %% ../nbs/10_evaluation.ipynb #91fcf786
+# %% ../nbs/10_evaluation.ipynb #09049080
 class Card:
     "What has to be known of an evaluation"
     def __init__(self,
         fields:dict, # name → value
-        comparability # sentences: what would make the numbers not comparable
-    ): self.fields, self.comparability = fields, list(comparability)
+        comparability, # sentences: what would make the numbers not comparable
+        departures=() # pairs of words: what is done here, and what for the paper's tables
+    ): self.fields, self.comparability, self.departures = fields, list(comparability), list(departures)
 
-    def to_dict(self) -> dict: return {**self.fields, 'comparability': self.comparability}
+    def to_dict(self) -> dict: return {**self.fields, 'comparability': self.comparability, 'departures': [dict(here=a, paper=b) for a, b in self.departures]}
 
     def _lines(self):
         "Names and values as text; what is empty is left out"
         return [(k, _text(v)) for k, v in self.fields.items() if v not in (None, {}, [])]
 
-    def __repr__(self): return '\n'.join([*(f'{k}: {v}' for k, v in self._lines()), *self.comparability])
+    def _words(self):
+        "What the numbers can be compared with, in sentences and items"
+        first, *rest = self.comparability
+        return [first, *(f'{a} (paper: {b})' for a, b in self.departures), *rest]
+
+    def __repr__(self): return '\n'.join([*(f'{k}: {v}' for k, v in self._lines()), *self._words()])
 
     def _repr_markdown_(self):
         rows = [f'| {k} | {v} |'.replace('\n', ' ') for k, v in self._lines()]
-        return '\n'.join(['| evaluation card | |', '|---|---|', *rows, '', *(f'- {s}' for s in self.comparability)])
+        other = ['| here | in the paper\'s tables |', '|---|---|', *(f'| {a} | {b} |' for a, b in self.departures), ''] if self.departures else []
+        first, *rest = self.comparability
+        return '\n'.join(['| evaluation card | |', '|---|---|', *rows, '', first, '', *other, *(f'- {s}' for s in rest)])
 
 # %% ../nbs/10_evaluation.ipynb #6816594b
 def _recipe(info):
@@ -150,7 +163,7 @@ def _recipe(info):
     changed = [f'{k}={v!r}' for k, v in recipe.items() if (usual.get(k) or None) != (v or None)]       # no model arguments: None or {}
     return recipe['name']+(f', but {", ".join(changed)}' if changed else '')
 
-# %% ../nbs/10_evaluation.ipynb #f0737481
+# %% ../nbs/10_evaluation.ipynb #5c364670
 def _card(settings, scores, notes):
     "The `Card` of one evaluation"
     rules, info, size = _effective(settings), settings['info'], settings['size']
@@ -169,7 +182,7 @@ def _card(settings, scores, notes):
         'backbone': settings['backbone'] + ' with official padding'*settings['official_padding'], 'size': size,
         'recipe': _recipe(info), 'source': info.get('source'), 'training seed': info.get('seed'), 'learned from': info.get('learned_from'), 'held back': info.get('held_back'),
         'trained with': info.get('versions'), 'evaluated with': settings['versions'], 'weights (sha256)': settings['weights'],
-        'notes': list(notes)}, _comparability(settings))
+        'notes': list(notes)}, _comparability(settings), _departures(settings))
 
 # %% ../nbs/10_evaluation.ipynb #91f417d2
 class Table:
@@ -376,7 +389,7 @@ def _score(samples, frame, grids, settings, draws=0, keep=False):
     if (lost := (frame.truth != frame.label).sum()): notes.append(f'resized mask empty, so counted as normal: {lost}')
     return Table(rows, frame, _caption(settings, frame), samples, settings, notes, intervals if draws else None, grids if keep else None)
 
-# %% ../nbs/10_evaluation.ipynb #f8805a0f
+# %% ../nbs/10_evaluation.ipynb #165b7d2d
 @patch
 def evaluate(self:Detector,
     samples, # of `Sample`; the test images among them are judged
@@ -384,8 +397,8 @@ def evaluate(self:Detector,
     protocol:str|Protocol='deployable', # 'deployable', 'official', or a `Protocol`
     bs:int=16, # images at a time
     progress:bool=False, # show a bar
-    bootstrap:int=0, # draws of images for intervals of 95 %; 0: no intervals
-    prompt_seeds=(0,), # of prompt='random'; more than one: mean and standard deviation over them
+    bootstrap:int=0, # draws of images for intervals of 95 %, of several seeds in each one's table; 0: no intervals
+    prompt_seeds=(0,), # of prompt='random'; more than one: mean and standard deviation over them, and each one's table in `tables`
     keep_maps:bool=False, # keep what maps are made of: for `maps`, `rebuild` and `save`
     share:bool=False, # several processes, all of which must call this, judge a share of the images each
     **changes # other changes to the protocol: fields of `Protocol`
@@ -393,7 +406,6 @@ def evaluate(self:Detector,
     "Metrics of each product"
     protocol = get_protocol(protocol, **changes, **({} if prompt is None else dict(prompt=prompt)))
     seeds, samples = list(prompt_seeds), L(samples)
-    if len(seeds) > 1 and bootstrap: raise ValueError('bootstrap with several prompt_seeds: ask for intervals, or for the spread over seeds')
     if not seeds or len(seeds) > 1 and protocol.prompt != 'random': raise ValueError(f"prompt_seeds={seeds}: one seed, or several with prompt='random'")
     test, tables = _test_samples(samples, self.pool), []
     for seed in seeds:
@@ -403,7 +415,7 @@ def evaluate(self:Detector,
         tables.append(_score(test, frame, grids, self._settings(protocol, seed), bootstrap, keep_maps))
     return tables[0] if len(tables) == 1 else mean_table(tables, 'prompt seeds')
 
-# %% ../nbs/10_evaluation.ipynb #eb8d31ac
+# %% ../nbs/10_evaluation.ipynb #a1b5b558
 class MeanTable(Table):
     "Mean and standard deviation of several tables"
     def __init__(self, tables, what):
@@ -418,8 +430,8 @@ class MeanTable(Table):
         "The cards of all tables in one; where they differ, all values"
         cards = [t.card.to_dict() for t in self.tables]
         together = {k: v if all(c[k] == v for c in cards) else [c[k] for c in cards] for k, v in cards[0].items()}
-        words = together.pop('comparability')
-        return Card({**together, 'mean over': f'{len(cards)} {self.what}'}, words)
+        for k in 'comparability', 'departures': del together[k]
+        return Card({**together, 'mean over': f'{len(cards)} {self.what}'}, _comparability(self.settings), _departures(self.settings))
 
     def to_frame(self) -> pd.DataFrame: # columns i_auroc, i_auroc_sd, i_ap, ...
         "Mean and standard deviation over the tables; in the row 'mean', of their means"

@@ -108,11 +108,16 @@ class Detector(Predictor):
 
 Detector.kinds['Detector'] = Detector
 
-# %% ../nbs/09_inference.ipynb #029376ef
+# %% ../nbs/09_inference.ipynb #177bf018
 @patch(as_prop=True)
 def thresholds(self:Predictor):
     "Product → score above which an image is anomalous"
     return {p: c.threshold for p, c in self.calibration.items()}
+
+@patch(as_prop=True)
+def scoring(self:Predictor):
+    "What scores depend on beside the model: α, c and squares; a calibration counts only while they are what they were"
+    return [float(self.alpha), float(self.scale), self.score_pool]
 
 # %% ../nbs/09_inference.ipynb #fca3d63e
 @patch(as_prop=True)
@@ -212,7 +217,7 @@ def _read_ahead(
                 yield [image.result() for image in batches.popleft()]
         finally: pool.shutdown(wait=False, cancel_futures=True)       # nobody wants the rest
 
-# %% ../nbs/09_inference.ipynb #a34f7531
+# %% ../nbs/09_inference.ipynb #029f9c95
 def _is_one(images):
     "One image, not a sequence of them"
     return isinstance(images, (str, Path, Image.Image, Sample)) or isinstance(images, np.ndarray) and images.ndim < 4
@@ -247,7 +252,9 @@ def _predictions(self:Predictor, out, sizes):
     out = {k: array(v) for k, v in out.items()}
     def prediction(j, name):
         score, own = float(out['image_score'][j]), {k: None if out[k] is None else out[k][j, 0] for k in ('anomaly_map', 'residual_map', 'refined_map')}
-        decision = decide(self.calibration.get(name), score, own['anomaly_map'], next(sizes))
+        known = self.calibration.get(name)
+        if known and known.scoring not in (None, self.scoring): known = None            # of other scores
+        decision = decide(known, score, own['anomaly_map'], next(sizes))
         return Prediction(name, float(out['similarity'][j]), score, prompt=self.pool[name].image.copy(), image=out['image'][j], **own, **decision)
     return [prediction(j, name) for j, name in enumerate(out['product'])]
 
@@ -283,14 +290,14 @@ def predict_stream(self:Predictor,
     judge = lambda pixels, sizes: self._predictions(self.infer(pixels, product and [product]*len(pixels)), iter(sizes))
     return (p for batch in batches for p in judge(*zip(*batch)))
 
-# %% ../nbs/09_inference.ipynb #9e5017aa
+# %% ../nbs/09_inference.ipynb #ba4d433e
 def _seeded_pairs(dls):
     "Held-back normal images and their seeded pseudo-anomalies, uint8 (h w 3), with their products"
-    held = dls.bank.samples[dls.bank.held]
-    pseudo = [dls.valid.dataset.pseudo(k)[0] for k in range(len(held))]
-    return [load_image(s, dls.bank.backbone.size) for s in held], pseudo, held.attrgot('product')
+    data = dls.valid.dataset
+    held = data.samples[data.use]
+    return [load_image(s, data.size) for s in held], [data.pseudo(k)[0] for k in range(len(held))], held.attrgot('product')
 
-# %% ../nbs/09_inference.ipynb #7bb0f31a
+# %% ../nbs/09_inference.ipynb #8bf6d513
 @patch
 def _calibration(self:Detector, images, products, rate=None, bs=16, progress=False):
     "`Calibration` of each product, by normal `images` of known `products`"
@@ -298,7 +305,7 @@ def _calibration(self:Detector, images, products, rate=None, bs=16, progress=Fal
     for out in self._batches(images, products, bs, progress):
         scores += out['image_score'].tolist(); peaks += out['anomaly_map'].amax((1, 2, 3)).tolist()
     places = lambda p: [i for i, q in enumerate(products) if q == p]
-    return {p: Calibration([scores[i] for i in places(p)], [peaks[i] for i in places(p)], rate) for p in sorted(set(products))}
+    return {p: Calibration([scores[i] for i in places(p)], [peaks[i] for i in places(p)], rate, self.scoring) for p in sorted(set(products))}
 
 @patch
 def set_scale(self:Detector,
@@ -341,7 +348,7 @@ def _check_normals(self:Detector, samples):
     seen = [s for s in samples if image_key(s, self.backbone.size) in self.learned]
     if seen: raise ValueError(f'{len(seen)} of {len(samples)} images were learned from, the first is {seen[0].name}: it scores lower on them than on new ones; give others')
 
-# %% ../nbs/09_inference.ipynb #06e83e80
+# %% ../nbs/09_inference.ipynb #c3b959a2
 def _versions(): return {m.__name__: m.__version__ for m in (onenip, torch, timm, fastai)}
 
 def _digests(bank): return {image_key(s, bank.backbone.size) for s in bank.samples[bank.use]}
@@ -349,9 +356,10 @@ def _digests(bank): return {image_key(s, bank.backbone.size) for s in bank.sampl
 def _info(bank, **kw):
     "How a detector was made from `bank`"
     count = lambda places: {p: len(s) for p, s in by_product(bank.samples[places]).items()}
+    if not bank.held: kw['c_from'] = 'the normal images learned from'
     return dict(**kw, learned_from=count(bank.use), held_back=count(bank.held), versions=_versions())
 
-# %% ../nbs/09_inference.ipynb #cc119f2d
+# %% ../nbs/09_inference.ipynb #a44c7820
 @patch
 def detector(self:Learner) -> Detector:
     "The trained model as a `Detector`, calibrated on the validation images; further training does not change it"
@@ -360,16 +368,17 @@ def detector(self:Learner) -> Detector:
     detector = Detector(bank.backbone, bank.norm, deepcopy(self.model), bank.pool.copy(), 1., preset.alpha, preset.score_pool, info=info)
     detector.learned = _digests(bank)
     detector.set_scale(*_seeded_pairs(self.dls))
+    if not bank.held: detector.calibration = {}                     # nothing is known of images that it has not learned from
     return detector
 
-# %% ../nbs/09_inference.ipynb #938116ba
+# %% ../nbs/09_inference.ipynb #c331efb4
 def train(
     samples, # of `Sample`, from `get_samples`; normal training images are used
     preset:str|Preset='quick', # recipe: 'quick', 'paper', 'official', or a `Preset`
     backbone:Backbone|str=None, # or its name; None: the recipe's; with pretrained weights
     seed:int=0, # of everything random
     textures=None, # folder of texture images; None: scikit-image's and crops of other products
-    held_back:float=.1, # share of the normal images kept for validation and calibration
+    held_back:float=.1, # share of the normal images kept for validation and calibration; 0: none, as in the paper, but then without thresholds
     num_workers:int=0, # processes that make pseudo-anomalies
     device=None, # None: a GPU if there is one
     cache=True, # where features of normal images are kept on disk, see `cache_folder`; False: nowhere

@@ -60,13 +60,13 @@ class NearestNeighbour(Detector):
         "Normal patches of `product`; those of its prompt if it was added to the pool later"
         return self.patches[product] if product in self.patches else to_tokens(self.pool[product].feats[None])[0]
 
-# %% ../nbs/09a_neighbours.ipynb #06d63fba
+# %% ../nbs/09a_neighbours.ipynb #d9e2b66d
 @patch(cls_method=True)
 def fit(cls:NearestNeighbour,
     samples, # of `Sample`; normal training images are used
     backbone:Backbone=None, # None: EfficientNet-Lite0
     keep:int=5000, # patches a product
-    score_pool:int=16, # squares averaged before the maximum that scores an image; None: the maximum itself
+    score_pool:int=32, # squares averaged before the maximum that scores an image; None: the maximum itself
     held_back:float=.1, # share of the normal images kept for thresholds
     seed:int=0,
     device=None, # None: a GPU if there is one

@@ -68,13 +68,13 @@ def _check(preset):
         if getattr(preset, k) not in known: raise told(k, ' or '.join(map(repr, known)))
     if preset.score_pool and preset.score_pool > preset.size: raise ValueError(f'score_pool={preset.score_pool} is larger than the image, {preset.size}')
 
-# %% ../nbs/07a_recipes.ipynb #72a7c21b
+# %% ../nbs/07a_recipes.ipynb #303b5174
 presets = {p.name: p for p in (
     Preset(),
     Preset('official', official_padding=True, standardise=False, model=dict(replicas=8), start='official', factor=1, reduction='official', drop=.801, score_pool=16, mixed=False),
     Preset('quick', 'tf_efficientnet_lite0', model=dict(encoder_layers=1, decoder_layers=1, dropout=0., jitter=5.), start='components',
-           prompt_mode='fixed', share_prompts=True, reuse=4, bs=8, epochs=8, epoch_steps=50, optimiser='muon', lr=1e-3, clip=1., drop=None,
-           warmup=.1, bce=1., alpha=1., score_pool=16))}
+           prompt_mode='fixed', share_prompts=True, reuse=4, bs=8, epochs=12, epoch_steps=50, optimiser='muon', lr=1e-3, clip=1., drop=None,
+           warmup=.1, bce=1., alpha=.75, score_pool=32))}
 presets |= {f'{name}_{size}': replace(presets[name], name=f'{name}_{size}', size=size) for name in ('paper', 'official') for size in (256, 320)}
 
 def get_preset(

@@ -105,14 +105,15 @@ class EpochLoader(DataLoader):
         order = [r*size+np.random.default_rng((self.dataset.seed, r, 1)).permutation(size) for r in range(first, last+1)]
         return np.concatenate(order)[start-first*size:][:self.n].tolist()
 
-# %% ../nbs/08_training.ipynb #9d195299
+# %% ../nbs/08_training.ipynb #b4db60d3
 def hold_back(
     samples, # normal images
     share:float=.1, # of each product's
     seed:int=0
 ) -> tuple: # places to train on, places held back
-    "Split each product's normal images; a single one is not held back"
-    if not 0 < share < 1: raise ValueError(f'held_back={share}: a share between 0 and 1 is expected')
+    "Split each product's normal images; a single one is not held back, and with a `share` of 0 none is"
+    if not 0 <= share < 1: raise ValueError(f'held_back={share}: a share from 0 to 1 is expected')
+    if not share: return list(range(len(samples))), []
     rng, held = np.random.default_rng(seed), set()
     for product, own in by_product(samples).items():
         places = [i for i, s in enumerate(samples) if s.product == product]
@@ -126,7 +127,7 @@ def _own_device():
     if torch.cuda.is_available() and num_distrib() > 1: torch.cuda.set_device(int(os.environ.get('LOCAL_RANK', 0)))
     return default_device()
 
-# %% ../nbs/08_training.ipynb #855005da
+# %% ../nbs/08_training.ipynb #f365113a
 class NormalBank:
     "Normal training images with their raw features `feats` (n c g g, half precision), and the `norm` and prompt `pool` made of them"
     def __init__(self,
@@ -141,7 +142,7 @@ class NormalBank:
         self.device, self.backbone = torch.device(device or _own_device()), backbone
         self.samples = normals(check_samples(samples))
         self.use, self.held = hold_back(self.samples, held_back, seed) # places of images to learn from, and of those held back
-        if not self.held: raise ValueError(f'{len(self.samples)} normal images of {len(by_product(self.samples))} products: at least one product needs two, since some are held back for calibration')
+        if held_back and not self.held: raise ValueError(f'{len(self.samples)} normal images of {len(by_product(self.samples))} products: at least one product needs two, since some are held back for calibration')
         self.feats = FeatureCache(backbone.to(self.device), cache).encode(self.samples, progress=len(self.samples) > 100)
         known = self.feats[self.use]
         self.norm = (FeatureNorm.fit(known) if standardise else FeatureNorm.identity(backbone.channels)).to(self.device)
@@ -150,14 +151,14 @@ class NormalBank:
     def __getitem__(self, places): # standardised features (n c g g), float32
         return self.norm(self.feats[places].float())
 
-# %% ../nbs/08_training.ipynb #178e8125
+# %% ../nbs/08_training.ipynb #20f588dd
 def onenip_dls(
     samples, # of `Sample`; normal training images are used
     backbone:Backbone,
     bs:int=8, # targets a batch; the network sees twice as many
     seed:int=0, # of the split, the order and the pseudo-anomalies
     textures=None, # folder of texture images, or `Textures`; None: scikit-image's and crops of other products
-    held_back:float=.1, # share of the normal images kept for validation and calibration
+    held_back:float=.1, # share of the normal images kept for validation and calibration; 0: none, so both see what was learned from
     prompt_mode:str='random', # prompt of a training image: 'random' normal image of its product, or 'fixed'
     epoch_steps:int=None, # batches an epoch; None: each image once
     standardise:bool=True, # features per channel
@@ -173,7 +174,7 @@ def onenip_dls(
     textures = textures or Textures(samples=bank.samples[bank.use])
     fixed = [bank.use[i] for i in bank.pool.places]
     train = PairDataset(bank.samples, bank.use, bank.use if prompt_mode == 'random' else fixed, backbone.size, textures, seed, reuse)
-    valid = PairDataset(bank.samples, bank.held, fixed, backbone.size, textures, seed+2**31, reuse=None)            # draws of its own
+    valid = PairDataset(bank.samples, bank.held or bank.use, fixed, backbone.size, textures, seed+2**31, reuse=None)            # draws of its own
     dls = DataLoaders(EpochLoader(train, bs, shuffle=True, epoch_steps=epoch_steps, num_workers=num_workers, device=bank.device),
                       EpochLoader(valid, bs, num_workers=num_workers, device=bank.device), device=bank.device)
     dls.bank, dls.textures = bank, [Path(f).name for f in textures.files]
