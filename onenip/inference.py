@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Prediction', 'Predictor', 'Detector', 'maps_of', 'train']
 
-# %% ../nbs/09_inference.ipynb #8542645d
+# %% ../nbs/09_inference.ipynb #ab8667fe
 import hashlib
 import json
 from collections import deque
@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import asdict, dataclass
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path
 
 import fastai
@@ -217,7 +217,7 @@ def _read_ahead(
                 yield [image.result() for image in batches.popleft()]
         finally: pool.shutdown(wait=False, cancel_futures=True)       # nobody wants the rest
 
-# %% ../nbs/09_inference.ipynb #029f9c95
+# %% ../nbs/09_inference.ipynb #07dea6ee
 def _is_one(images):
     "One image, not a sequence of them"
     return isinstance(images, (str, Path, Image.Image, Sample)) or isinstance(images, np.ndarray) and images.ndim < 4
@@ -246,32 +246,65 @@ def _products(self:Predictor, product, n):
 def _photo_size(image): return _check_image(image.image if isinstance(image, Sample) else image)
 
 @patch
-def _predictions(self:Predictor, out, sizes):
+def _predictions(self:Predictor, out, sizes, verdict=True):
     "What `infer` gave, as a list of `Prediction`s; the iterator `sizes` gives the photos' (w, h)"
     array = lambda x: x.float().cpu().numpy() if isinstance(x, Tensor) else x
     out = {k: array(v) for k, v in out.items()}
     def prediction(j, name):
         score, own = float(out['image_score'][j]), {k: None if out[k] is None else out[k][j, 0] for k in ('anomaly_map', 'residual_map', 'refined_map')}
-        known = self.calibration.get(name)
+        known = self.calibration.get(name) if verdict else None
         if known and known.scoring not in (None, self.scoring): known = None            # of other scores
         decision = decide(known, score, own['anomaly_map'], next(sizes))
         return Prediction(name, float(out['similarity'][j]), score, prompt=self.pool[name].image.copy(), image=out['image'][j], **own, **decision)
     return [prediction(j, name) for j, name in enumerate(out['product'])]
 
-# %% ../nbs/09_inference.ipynb #48337288
+# %% ../nbs/09_inference.ipynb #247b5abc
 @patch
 def predict(self:Predictor,
     images, # one image (path, PIL image, uint8 array (h w 3) or `Sample`), or a sequence of them
     product=None, # name of the product, or one for each image; None: the pool chooses by similarity
     bs:int=16, # images at a time
-    progress:bool=False # show a bar
+    progress:bool=False, # show a bar
+    tiles:int|tuple=1, # pieces across and down that each image is judged in, see below
+    prompt=None # for `tiles`: a normal image of the product at full size, to be cut like the images
 ): # `Prediction` for one image, `L` of them for a sequence
     "Judge images"
+    if tiles != 1 or prompt is not None: return self._predict_tiles(images, product, bs, progress, tiles, prompt)
     if _is_one(images): return self._predictions(self.infer([images], self._products(product, 1)), iter([_photo_size(images)]))[0]
     images = list(images)
     products = self._products(product, len(images))
     sizes = iter([_photo_size(i) for i in images])
     return L(p for out in self._batches(images, products, bs, progress) for p in self._predictions(out, sizes))
+
+# %% ../nbs/09_inference.ipynb #fe518cce
+def _cut(image, tiles):
+    "`image` (h w 3) in equal pieces, row by row"
+    across, down = (tiles, tiles) if isinstance(tiles, int) else tiles
+    h, w = len(image)//down, image.shape[1]//across
+    return [image[y*h:(y+1)*h, x*w:(x+1)*w] for y in range(down) for x in range(across)]
+
+def _joined(pieces, tiles):
+    "Pieces (n ...) put together, the inverse of `_cut`"
+    across, down = (tiles, tiles) if isinstance(tiles, int) else tiles
+    return np.concatenate([np.concatenate(pieces[y*across:(y+1)*across], 1) for y in range(down)])
+
+def _check_tiles(tiles, prompt):
+    pair = tiles if isinstance(tiles, tuple) else (tiles, tiles)
+    if len(pair) != 2 or any(not isinstance(n, int) or n < 1 for n in pair): raise ValueError(f'tiles={tiles!r}: a number of pieces, or two, across and down, is expected')
+    if prompt is None: raise ValueError(f'tiles={tiles!r} needs prompt=, a normal photo of the product at full size, which is cut like the image')
+
+@patch
+def _predict_tiles(self:Predictor, images, product, bs, progress, tiles, prompt):
+    "`predict` piece by piece"
+    if not hasattr(self, 'model'): raise ValueError(f'{type(self).__name__} cannot take other prompts, and so no tiles: use a trained detector')
+    _check_tiles(tiles, prompt)
+    if not _is_one(images): return L(self._predict_tiles(i, p, bs, progress, tiles, prompt) for i, p in zip(images, self._products(product, len(images)) or [None]*len(images)))
+    name = self.infer([prompt])['product'][0] if product is None else self._products(product, 1)[0]
+    pieces, prompts = _cut(load_image(images), tiles), _cut(load_image(prompt), tiles)
+    found = L(p for out in self._batches(pieces, [name]*len(pieces), bs, progress, prompts) for p in self._predictions(out, repeat(None), verdict=False))
+    maps = {k: None if found[0].refined_map is None and k == 'refined_map' else _joined(found.attrgot(k), tiles) for k in ('anomaly_map', 'residual_map', 'refined_map', 'image')}
+    small = [load_image(p, self.size) for p in prompts]
+    return Prediction(name, float(np.mean(found.attrgot('similarity'))), max(found.attrgot('image_score')), prompt=_joined(small, tiles), **maps)
 
 # %% ../nbs/09_inference.ipynb #9b976cd1
 @patch

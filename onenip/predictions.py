@@ -55,14 +55,14 @@ def _row(photo, p):
     return dict(image=str(photo), product=p.product, similarity=p.similarity, image_score=p.image_score, p_value=p.p_value, threshold=p.threshold,
                 is_anomalous=p.is_anomalous, regions=None if p.regions is None else json.dumps([asdict(r) for r in p.regions]))
 
-# %% ../nbs/10d_predictions.ipynb #321e6700
+# %% ../nbs/10d_predictions.ipynb #1193e4df
 SIDE = 160 # of the pictures on the page, pixels
 
 def _picture(detector, p):
     "The map of `p` over its photo, regions outlined"
     if p.is_anomalous is None: return heat_map(p.image, p.anomaly_map, p.anomaly_map.min(), p.anomaly_map.max())
     usual = detector.calibration[p.product].pixel_threshold
-    return heat_map(p.image, p.anomaly_map, usual/2, 2*usual, region_mask(p.anomaly_map, usual))
+    return heat_map(p.image, p.anomaly_map, usual/2, max(2*usual, detector.scale), region_mask(p.anomaly_map, usual))
 
 def _regions_told(regions):
     "Regions in words"
