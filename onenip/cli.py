@@ -31,11 +31,11 @@ _say = partial(print, sep='\n', flush=True)                         # line by li
 
 def _is_terminal(): return sys.stdout.isatty()                       # bars are for people
 
-# %% ../nbs/12_cli.ipynb #9860fca8
+# %% ../nbs/12_cli.ipynb #8311037e
 def demo(
     out:str='onenip-demo', # folder for the report and the trained detector
     seed:int=0, # of everything random
-    epochs:int=8 # rounds of 50 training steps
+    epochs:int=12 # rounds of 50 training steps
 ):
     "Train one model for hazelnuts and two kinds of solar cell, evaluate it and write a report (about 5 minutes on 2 cores)"
     start = perf_counter()
@@ -121,7 +121,7 @@ def _load(model):
     from onenip.all import Detector
     return Detector.load(model)
 
-# %% ../nbs/12_cli.ipynb #0e06971a
+# %% ../nbs/12_cli.ipynb #ca70da23
 def predict(
     model:str, # folder of the detector
     photos:str, # a photo, or a folder with photos in it or below
@@ -129,7 +129,7 @@ def predict(
     product:str=None # which product all photos show; by default the most similar one is chosen for each
 ):
     "Judge photos: which are anomalous, where, and how sure is that?"
-    from onenip.report import write_predictions
+    from onenip.predictions import write_predictions
     detector = _load(model)
     frame, unread = write_predictions(detector, photos, out, product, progress=_is_terminal())
     flagged = frame[frame.is_anomalous.fillna(False).astype(bool)]
