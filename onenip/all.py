@@ -24,3 +24,4 @@ from .onnx import *
 from .evaluation import *
 from .report import *
 from .doctor import *
+from .explore import *
