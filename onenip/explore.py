@@ -39,7 +39,7 @@ def _kept(most):
         return kept
     return decorate
 
-# %% ../nbs/11_explore.ipynb #4ff4299e
+# %% ../nbs/11_explore.ipynb #6b6f9915
 class Explorer:
     "What a detector makes of a photo under any prompt; what was worked out is kept"
     def __init__(self,
@@ -47,7 +47,7 @@ class Explorer:
         samples # of `Sample`, of products that the detector knows: photos to look at, and normal ones to serve as prompts
     ):
         if not isinstance(detector, Detector): raise TypeError(f'{type(detector).__name__} is no Detector: give what train or Detector.load returned')
-        self.detector, self.samples, self._memo = detector, L(samples), {}
+        self.detector, self.samples, self.uploads, self._memo = detector, L(samples), {}, {}       # uploads: sample → name of the file
         if not self.samples: raise ValueError('no samples: give the images to explore, get_samples(folder)')
         strange = [s for s in self.samples if not isinstance(s, Sample)]
         if strange: raise TypeError(f'samples holds {strange[0]!r}: make it a Sample(image, product), or read the folder with get_samples')
@@ -59,13 +59,21 @@ class Explorer:
         return getattr(self.detector, 'model', None) is not None and self.detector.model.prompt != 'none'
 
     def photos(self, product:str) -> L:
-        "Samples of `product`, those first that are most worth a look"
-        return L(s for s in self.samples if s.product == product).sorted(lambda s: (s.split == 'train', not s.label))
+        "Photos of `product`, those first that are most worth a look"
+        own = lambda samples: L(s for s in samples if s.product == product)
+        return own(self.uploads) + own(self.samples).sorted(lambda s: (s.split == 'train', not s.label))
 
     def prompts(self, product:str) -> L:
         "What can be a prompt: the pool's (the name of `product`), and other normal images of it"
         self.detector.pool.index(product)
-        return L(product) + (self.photos(product).filter(lambda s: not s.label) if self.attends else [])
+        return L(product) + self.photos(product).filter(lambda s: self.attends and not s.label and s not in self.uploads)
+
+    def label(self, choice:Sample|str) -> str:
+        "What a photo or prompt is called in a list"
+        if isinstance(choice, str): return f"{choice}: the pool's"
+        if choice in self.uploads: return f'uploaded: {self.uploads[choice]}'
+        what, is_file = choice.defect if choice.label else 'normal', isinstance(choice.image, (str, Path))
+        return f"{what}, {choice.split}: {Path(choice.image).name if is_file else 'in memory'}"
 
 # %% ../nbs/11_explore.ipynb #09e8f06f
 @patch
@@ -171,7 +179,7 @@ def scores(self:Explorer,
     "The image score of `photo` under each prompt of the pool"
     return {p: self.maps(photo, p, alpha)['image_score'] for p in self.detector.pool}
 
-# %% ../nbs/11_explore.ipynb #d1a7e74b
+# %% ../nbs/11_explore.ipynb #273c81c0
 @patch
 def upload(self:Explorer,
     name:str, # of the file
@@ -184,7 +192,7 @@ def upload(self:Explorer,
         pixels = load_image(im)
     except Exception as e: raise ValueError(f'{name} is not a readable image ({type(e).__name__}): choose another file') from e
     sample = Sample(pixels, self.choice(Sample(pixels, 'upload')), split='test')
-    self.samples.append(sample)
+    self.uploads[sample] = name
     return sample
 
 # %% ../nbs/11_explore.ipynb #87c888d4
@@ -276,18 +284,11 @@ def draw_attention(self:Explorer,
     images[side] = _mark(images[side], patch, len(weights))
     return images
 
-# %% ../nbs/11_explore.ipynb #c86856f8
+# %% ../nbs/11_explore.ipynb #30895fe8
 def _img(image, alt, caption=None):
     "HTML of `image`, with what it shows for those who cannot see it, and a `caption`"
     img = f'<img src="{_data_url(image)}" alt="{escape(alt)}" style="display:block;width:100%">'
     return img if caption is None else f'<figure style="margin:0;line-height:1.4">{img}<figcaption>{escape(caption)}</figcaption></figure>'
-
-def _label(choice):
-    "What a photo or prompt is called in a list"
-    if isinstance(choice, str): return f"{choice}: the pool's"
-    what = choice.defect if choice.label else 'normal'
-    name = Path(choice.name).name if isinstance(choice.image, (str, Path)) else 'in memory'
-    return f'{what}, {choice.split}: {name}'
 
 def _many(n, thing): return f'{n} {thing}{"s"*(n != 1)}'
 
@@ -331,7 +332,7 @@ class ExplorerView(w.VBox):
         "Take `steps` when one of `widgets` changes"
         for one in widgets: one.observe(lambda change: self._do(*steps), 'value')
 
-# %% ../nbs/11_explore.ipynb #398cd66a
+# %% ../nbs/11_explore.ipynb #81df1d2e
 @patch
 def _make_choices(self:ExplorerView):
     "Which photo, under which prompts"
@@ -345,30 +346,34 @@ def _make_choices(self:ExplorerView):
     self._when([self.product], self._fill_photos, self._fill_prompts, self._draw)
     self._when([self.photo, self.prompts], self._draw)
     self._when([self.prompt_product], self._fill_prompts, self._draw)
-    self._when([self.file], self._take, self._fill_photos, self._fill_prompts, self._draw)
+    self._when([self.file], self._take, self._draw)
 
 @patch
 def _fill_photos(self:ExplorerView):
     "The photos of the product, its own prompts, and its calibrated threshold"
     photos, c = self.explorer.photos(self.product.value), self.explorer.detector.calibration.get(self.product.value)
-    self.photo.options, self.photo.index = [(_label(s), s) for s in photos], 0
+    self.photo.options, self.photo.index = [(self.explorer.label(s), s) for s in photos], 0
     self.prompt_product.value = self.product.value
     self.threshold.value = float(f'{c.pixel_threshold:.3g}') if c else self.threshold.max/2
 
 @patch
 def _fill_prompts(self:ExplorerView):
     prompts = self.explorer.prompts(self.prompt_product.value)
-    self.prompts.options = [(_label(p), p) for p in prompts]
+    self.prompts.value = ()                                          # a selection beyond the new options is an error in the browser
+    self.prompts.options = [(self.explorer.label(p), p) for p in prompts]
     self.prompts.value = (prompts[0],)
 
 @patch
 def _take(self:ExplorerView):
-    "Take the photo that was uploaded, and show it first"
-    if not self.file.value: return
+    "Go to the photo that was uploaded"
     file, self.file.value = self.file.value[0], ()
-    self.product.value = self.explorer.upload(file['name'], bytes(file['content'])).product
+    photo = self.explorer.upload(file['name'], bytes(file['content']))
+    self.product.options = sorted({*self.product.options, photo.product})
+    self.product.value = photo.product
+    self._fill_photos(); self._fill_prompts()
+    self.photo.value = photo
 
-# %% ../nbs/11_explore.ipynb #7e16ebf8
+# %% ../nbs/11_explore.ipynb #51f3ce5a
 @patch
 def _make_maps(self:ExplorerView):
     "How maps are drawn, the pictures, and what they amount to"
@@ -394,11 +399,11 @@ def _draw_maps(self:ExplorerView):
     m = self.explorer.maps(photo, prompts, alpha)
     drawn = self.explorer.draw(photo, prompts, alpha, threshold, self.cmap.value, self.overlay.value)
     high = {k: f'{k} map, highest {m[name].max():.2g}' for k, name in dict(residual='residual_map', refined='refined_map', fused='anomaly_map').items() if m[name] is not None}
-    told = dict(photo=_label(photo), prompt='; '.join(map(_label, prompts)), **high)
+    told = dict(photo=self.explorer.label(photo), prompt='; '.join(map(self.explorer.label, prompts)), **high)
     for name, image in drawn.items(): self.pictures[name].value = _img(image, f'{name}: {told[name]}', told[name])
     self.verdict.value = f'<p style="line-height:1.4" role="status">{escape(self._verdict(m))}</p>'
 
-# %% ../nbs/11_explore.ipynb #b49bac41
+# %% ../nbs/11_explore.ipynb #6d8e9abb
 @patch
 def _verdict(self:ExplorerView, m):
     d, prompts, regions = self.explorer.detector, self.prompts.value, find_regions(m['anomaly_map'], self.threshold.value)
@@ -414,7 +419,7 @@ def _draw_bars(self:ExplorerView):
     e, photo = self.explorer, self.photo.value
     scores, near, choice = e.scores(photo, self.alpha.value), e.similarities(photo), e.choice(photo)
     bar = lambda v: f'<div style="width:{100*v/max(scores.values()):.1f}%;min-width:1px;height:1em;background:#c2491d" title="{v:.3g}"></div>'
-    rows = ''.join(f'<tr><th scope="row" style="text-align:left;white-space:nowrap">{escape(p)}{" (chosen by the pool)" if p == choice else ""}</th>'
+    rows = ''.join(f'<tr><th scope="row" style="text-align:left">{escape(p)}{" (chosen by the pool)" if p == choice else ""}</th>'
                    f'<td style="width:60%">{bar(v)}</td><td style="text-align:right">{v:.3g}</td><td style="text-align:right">{near[p]:.2f}</td></tr>' for p, v in scores.items())
     self.bars.value = ('<table style="width:100%;line-height:1.4"><caption style="text-align:left">The photo under each prompt of the pool</caption>'
                        f'<tr><th scope="col" style="text-align:left">prompt</th><td></td><th scope="col" style="text-align:right">score</th><th scope="col" style="text-align:right">similarity</th></tr>{rows}</table>')
@@ -436,7 +441,7 @@ def _pick(self:ExplorerView, side, row, column):
     def put(): self.side.value, self.row.value, self.column.value = side, row+1, column+1
     self._do(put, self._fill_layers, self._draw_patches)
 
-# %% ../nbs/11_explore.ipynb #f0671425
+# %% ../nbs/11_explore.ipynb #19db4e52
 @patch
 def _make_patches(self:ExplorerView):
     "Which patch asks, in which layer and head, and the two pictures"
@@ -479,7 +484,7 @@ def _draw_patches(self:ExplorerView):
     alts = {side: f'{side}, the asking patch framed', other: f'{other}, brighter where the patch looked more'}
     self.photo_picture.value, self.prompt_picture.value = (_img(drawn[k], alts[k]) for k in ('photo', 'prompt'))
     self.attended.value = (f'<p role="status" style="line-height:1.4">Row {patch[0]+1}, column {patch[1]+1} of the {side} ({self.layer.value}, {escape(self.head.label)}) looked most at row {best[0]+1}, '
-                           f'column {best[1]+1} of the {other}: {weights.max():.1%} of its attention, {weights.max()*weights.size:.1f} times an even share. Prompt: {escape(_label(question[1]))}.</p>')
+                           f'column {best[1]+1} of the {other}: {weights.max():.1%} of its attention, {weights.max()*weights.size:.1f} times an even share. Prompt: {escape(self.explorer.label(question[1]))}.</p>')
 
 # %% ../nbs/11_explore.ipynb #c56425bd
 def explore(

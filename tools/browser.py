@@ -126,6 +126,7 @@ def visit(page, port, photo, folder):
         page.get_by_role('alert').filter(has_text='broken.png is not a readable image').wait_for(timeout=ANSWER)
     v.sees('upload', lambda: v.upload(photo), 'photo: ')
     page.get_by_role('alert').wait_for(state='detached', timeout=ANSWER)
+    assert v.img('photo: uploaded').count(), 'another photo than the one uploaded'
     unnamed = page.evaluate('''[...document.querySelectorAll("img:not([alt]), select, input")].filter(e => e.offsetParent
         && !(e.alt || e.title || e.labels && e.labels.length)).map(e => e.outerHTML.slice(0, 100))''')
     assert not unnamed, f'without a label: {unnamed}'
