@@ -292,7 +292,7 @@ def _img(image, alt, caption=None):
 
 def _many(n, thing): return f'{n} {thing}{"s"*(n != 1)}'
 
-# %% ../nbs/11_explore.ipynb #1f1ac3ed
+# %% ../nbs/11_explore.ipynb #c23cea68
 _WIDE = dict(layout=w.Layout(width='auto'), style={'description_width': '90px'})
 
 def _slider(name, value, low, high, step, what):
@@ -319,7 +319,7 @@ class ExplorerView(w.VBox):
                           title('What a patch attended to'), *self.patches])
         self._do(self._fill_photos, self._fill_prompts, self._draw)
 
-    def _do(self, *steps, change=None):
+    def _do(self, *steps):
         "Take `steps`; what goes wrong is told in the page. Widgets that the steps change start nothing by themselves"
         if self._busy: return
         self._busy, self.message.value = True, ''
@@ -332,7 +332,7 @@ class ExplorerView(w.VBox):
         "Take `steps` when one of `widgets` changes"
         for one in widgets: one.observe(lambda change: self._do(*steps), 'value')
 
-# %% ../nbs/11_explore.ipynb #81df1d2e
+# %% ../nbs/11_explore.ipynb #055e933b
 @patch
 def _make_choices(self:ExplorerView):
     "Which photo, under which prompts"
@@ -348,6 +348,7 @@ def _make_choices(self:ExplorerView):
     self._when([self.prompt_product], self._fill_prompts, self._draw)
     self._when([self.file], self._take, self._draw)
 
+# %% ../nbs/11_explore.ipynb #579e2a4a
 @patch
 def _fill_photos(self:ExplorerView):
     "The photos of the product, its own prompts, and its calibrated threshold"
@@ -403,7 +404,7 @@ def _draw_maps(self:ExplorerView):
     for name, image in drawn.items(): self.pictures[name].value = _img(image, f'{name}: {told[name]}', told[name])
     self.verdict.value = f'<p style="line-height:1.4" role="status">{escape(self._verdict(m))}</p>'
 
-# %% ../nbs/11_explore.ipynb #6d8e9abb
+# %% ../nbs/11_explore.ipynb #fe17833f
 @patch
 def _verdict(self:ExplorerView, m):
     d, prompts, regions = self.explorer.detector, self.prompts.value, find_regions(m['anomaly_map'], self.threshold.value)
@@ -418,7 +419,7 @@ def _draw_bars(self:ExplorerView):
     "A table: each prompt of the pool, the photo's score with it as a bar, and how similar they are"
     e, photo = self.explorer, self.photo.value
     scores, near, choice = e.scores(photo, self.alpha.value), e.similarities(photo), e.choice(photo)
-    bar = lambda v: f'<div style="width:{100*v/max(scores.values()):.1f}%;min-width:1px;height:1em;background:#c2491d" title="{v:.3g}"></div>'
+    bar = lambda v: f'<div style="width:{100*v/max(*scores.values(), 1e-12):.1f}%;min-width:1px;height:1em;background:#c2491d" title="{v:.3g}"></div>'
     rows = ''.join(f'<tr><th scope="row" style="text-align:left">{escape(p)}{" (chosen by the pool)" if p == choice else ""}</th>'
                    f'<td style="width:60%">{bar(v)}</td><td style="text-align:right">{v:.3g}</td><td style="text-align:right">{near[p]:.2f}</td></tr>' for p, v in scores.items())
     self.bars.value = ('<table style="width:100%;line-height:1.4"><caption style="text-align:left">The photo under each prompt of the pool</caption>'
@@ -441,7 +442,7 @@ def _pick(self:ExplorerView, side, row, column):
     def put(): self.side.value, self.row.value, self.column.value = side, row+1, column+1
     self._do(put, self._fill_layers, self._draw_patches)
 
-# %% ../nbs/11_explore.ipynb #19db4e52
+# %% ../nbs/11_explore.ipynb #d4e78f77
 @patch
 def _make_patches(self:ExplorerView):
     "Which patch asks, in which layer and head, and the two pictures"
@@ -464,9 +465,9 @@ def _make_patches(self:ExplorerView):
 
 @patch
 def _asks(self:ExplorerView):
-    "The attentions there are, of the photo's patches first"
-    e = self.explorer
-    return sorted(e.attention(e.samples[0]), key=lambda k: k[0])
+    "(side, layer) of the attentions that are used, the photo's first; asked of a prompt, which needs no file"
+    first = self.explorer.detector.pool.products[0]
+    return sorted(self.explorer._run(first, first)[1], key=lambda k: k[0])
 
 @patch
 def _fill_layers(self:ExplorerView):
