@@ -25,3 +25,4 @@ from .evaluation import *
 from .report import *
 from .predictions import *
 from .doctor import *
+from .explore import *

@@ -4,11 +4,13 @@
 
 # %% auto #0
 __all__ = ['CREDITS', 'CODES', 'COMMANDS', 'demo', 'convert', 'train', 'predict', 'evaluate', 'calibrate', 'add_product',
-           'doctor', 'export', 'main']
+           'doctor', 'explore', 'export', 'main']
 
-# %% ../nbs/12_cli.ipynb #883bc2a0
+# %% ../nbs/12_cli.ipynb #cc5459d1
 import json
 import shutil
+import socket
+import subprocess
 import sys
 from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser
 from contextlib import nullcontext, redirect_stdout
@@ -17,6 +19,7 @@ from importlib.util import find_spec
 from inspect import signature
 from io import TextIOWrapper
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import perf_counter
 from warnings import simplefilter
 
@@ -142,7 +145,7 @@ def predict(
     for row, regions in zip(rows, frame.regions): row['regions'] = None if regions is None else json.loads(regions)
     return dict(photos=rows, unread=[dict(image=str(f), reason=reason) for f, reason in unread], report=str(Path(out)/'report.html'))
 
-# %% ../nbs/12_cli.ipynb #35bb7a0e
+# %% ../nbs/12_cli.ipynb #5a2dd329
 def evaluate(
     model:str, # folder of the detector
     data:str, # data set with test images
@@ -159,7 +162,7 @@ def evaluate(
     usual = table if rules.name == 'deployable' else detector.evaluate(samples, progress=_is_terminal())       # pictures show it as in use
     page = write_report(detector, usual, out, beside=[] if usual is table else [table])
     table.save(Path(out)/'table')
-    _say(table, f'\nNext: open {page}')
+    _say(table, f'\nNext: open {page}, or look closer: onenip explore {model} {data}')
     return dict(metrics=json.loads(table.to_frame().to_json(orient='index')), report=str(page), card=table.card.to_dict())
 
 # %% ../nbs/12_cli.ipynb #1aff09b8
@@ -209,6 +212,50 @@ def doctor(
     _say(f'\nNext: ' + ('look at the images named above' if found else f'onenip predict {target} PHOTOS' if is_model else f'onenip train {target}'))
     return dict(findings=[dict(kind=f.kind, text=f.text, images=[s.name for s in f.samples]) for f in found])
 
+# %% ../nbs/12_cli.ipynb #571ee55b
+_UPLOAD = 200_000_000 # bytes at most
+
+_PAGE = '''import warnings
+warnings.simplefilter('ignore')
+from onenip.all import Detector, explore, get_samples
+explore(Detector.load({model!r}), get_samples({data!r}, quiet=True))'''
+
+def _write_page(folder, model, data, **settings):
+    "The notebook that shows the explorer, and the settings of voila; the notebook's name"
+    source = _PAGE.format(model=str(Path(model).resolve()), data=str(Path(data).resolve()))
+    cell = dict(cell_type='code', id='explore', metadata={}, source=source, execution_count=None, outputs=[])
+    kernel = dict(name='python3', display_name='Python 3', language='python')
+    for name, content in {'onenip.ipynb': dict(cells=[cell], metadata=dict(kernelspec=kernel), nbformat=4, nbformat_minor=5),
+                          'voila.json': dict(Voila=dict(settings, port_retries=0, log_level='ERROR', tornado_settings=dict(websocket_max_message_size=_UPLOAD)))}.items():
+        (Path(folder)/name).write_text(json.dumps(content))
+    return 'onenip.ipynb'
+
+def _check_port(port):
+    with socket.socket() as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try: s.bind(('localhost', port))
+        except (OSError, OverflowError) as e: raise OSError(f'port {port} cannot be had ({e}): give another, --port {port%60000+1}') from e
+
+# %% ../nbs/12_cli.ipynb #8b39143b
+def explore(
+    model:str, # folder of the detector
+    data:str, # data set: photos to look at, and normal ones to serve as prompts
+    port:int=8866, # of the page, on this machine only
+    no_browser:bool=False # serve the page without opening it
+):
+    "Look at photos, prompts, maps and attention in a browser"
+    if find_spec('voila') is None: raise ModuleNotFoundError("voila, which shows the explorer in a browser, is not installed: pip install 'onenip[explore]'")
+    from onenip.explore import Explorer
+    from onenip.readers import get_samples
+    Explorer(_load(model), get_samples(data))
+    _check_port(port)
+    with TemporaryDirectory() as folder:
+        page = _write_page(folder, model, data, port=port, open_browser=not no_browser)
+        _say(f'\nNext: open http://localhost:{port} (it loads for some seconds); Ctrl-C ends it')
+        try: ended = subprocess.run([sys.executable, '-m', 'voila', page], cwd=folder).returncode
+        except KeyboardInterrupt: ended = 0                              # the way to end it
+    if ended: raise OSError(f'voila ended with exit code {ended}: see what it says above')
+
 # %% ../nbs/12_cli.ipynb #9590a818
 def export(
     model:str, # folder of a saved detector
@@ -220,10 +267,10 @@ def export(
     _say(f'ONNX file: {path}', f'\nNext, in Python: from onenip.all import OnnxDetector; OnnxDetector({str(path)!r}).predict(PHOTO)')
     return dict(file=str(path))
 
-# %% ../nbs/12_cli.ipynb #0161000b
+# %% ../nbs/12_cli.ipynb #2be2d63a
 CODES = 'Exit codes: 0 done; 1 done, but some photos could not be read; 2 a mistake in the call or the data, the message says what to do; 130 interrupted.'
 
-COMMANDS = {f.__name__.replace('_', '-'): f for f in (train, predict, evaluate, calibrate, add_product, doctor, export, convert, demo)}
+COMMANDS = {f.__name__.replace('_', '-'): f for f in (train, predict, evaluate, calibrate, add_product, doctor, explore, export, convert, demo)}
 
 def _parser():
     "A parser with a subcommand for each function of `COMMANDS`"
@@ -235,8 +282,8 @@ def _parser():
         for arg, comment in docments(f, returns=False).items():
             p = signature(f).parameters[arg]
             needed = p.default is p.empty
-            command.add_argument(arg if needed else f'--{arg.replace("_", "-")}', type=p.annotation, help=comment.replace('%', '%%'),
-                                 **({} if needed else dict(default=p.default)))
+            kind = dict(action='store_true') if p.annotation is bool else dict(type=p.annotation) if needed else dict(type=p.annotation, default=p.default)
+            command.add_argument(arg if needed else f'--{arg.replace("_", "-")}', help=comment.replace('%', '%%'), **kind)
     return parser
 
 # %% ../nbs/12_cli.ipynb #e1677407

@@ -21,17 +21,19 @@ from .data import _make_folder, load_mask
 from .evaluation import Table
 from .inference import Detector
 
-# %% ../nbs/10a_report.ipynb #6ea1f383
+# %% ../nbs/10a_report.ipynb #b199ea60
 def heat_map(
     image:np.ndarray, # uint8 (h w 3)
     anomaly_map:np.ndarray, # (h w)
     low:float, high:float, # values that are drawn darkest and brightest
-    mask:np.ndarray=None # defective pixels, bool (h w), outlined in white
+    mask:np.ndarray=None, # defective pixels, bool (h w), outlined in white
+    cmap:str='inferno', # colours, a name of matplotlib's
+    overlay:float=.65 # how much the map covers the image: 0 not at all, 1 wholly
 ) -> np.ndarray: # uint8 (h w 3)
     "Blend a map over its image"
     heat = ((anomaly_map-low)/max(high-low, 1e-12)).clip(0, 1)
     grey = image.mean(2, keepdims=True).repeat(3, 2)
-    out = (.35*grey + .65*255*colormaps['inferno'](heat)[..., :3]).astype(np.uint8)
+    out = ((1-overlay)*grey + overlay*255*colormaps[cmap](heat)[..., :3]).astype(np.uint8)
     if mask is not None and mask.any():
         grown = np.asarray(Image.fromarray(mask.astype(np.uint8)*255).filter(ImageFilter.MaxFilter(3))) > 0
         out[grown & ~mask] = 255
