@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Checkpoint', 'RankLoader', 'several', 'forecast', 'Announce']
 
-# %% ../nbs/08a_runs.ipynb #9b664b34
+# %% ../nbs/08a_runs.ipynb #f5b58445
 import hashlib
 import json
 import os
@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
 
+import numpy as np
 import torch
 from accelerate import DistributedDataParallelKwargs
 from fastai.callback.core import Callback, CancelFitException
@@ -32,6 +33,7 @@ from fastcore.imports import noop
 from .cache import backbone_key
 from .data import _make_folder, _replace
 from .recipes import Preset, lr_at
+from .training import onenip_learner
 
 # %% ../nbs/08a_runs.ipynb #016d31cf
 class _Schedule(ParamScheduler):
