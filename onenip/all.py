@@ -18,6 +18,7 @@ from .decisions import *
 from .inference import *
 from .neighbours import *
 from .products import *
+from .habits import *
 from .metrics import *
 from .official import *
 from .onnx import *
