@@ -23,5 +23,6 @@ from .metrics import *
 from .official import *
 from .onnx import *
 from .evaluation import *
+from .hub import *
 from .report import *
 from .doctor import *
