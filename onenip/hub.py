@@ -19,14 +19,13 @@ from .decisions import EXCHANGEABLE
 from .evaluation import Table, _text
 from .inference import Detector
 
-# %% ../nbs/10c_hub.ipynb #1961b7c9
+# %% ../nbs/10c_hub.ipynb #8128831c
 _CARD = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True).from_string('''---
 {{ front }}
 ---
 # {{ repo_id }}
 
-Finds defects in images of {{ products|length }} product{{ 's' if products|length > 1 }}: {{ products|map('e')|join(', ') }}. Made with onenip, an implementation of
-*Learning to Detect Multi-class Anomalies with Just One Normal Image Prompt* (Gao, ECCV 2024). {{ about }}
+Finds defects in images of: {{ products|map('e')|join(', ') }}. Made with onenip, an implementation of OneNIP (Gao, ECCV 2024). {{ about }}
 
 ```python
 from onenip.all import *
@@ -41,7 +40,7 @@ detector.predict('photo.jpg')
 
 {{ table.card._repr_markdown_() }}
 {% else %}
-It came without an evaluation: nothing is known here of how well it finds defects. `detector.evaluate(samples)` tells, with a labelled test set.
+Not evaluated: nothing is known here of how well it finds defects. `detector.evaluate(samples)` tells, with a labelled test set.
 {% endif %}
 
 ## How it was made
@@ -54,8 +53,7 @@ It came without an evaluation: nothing is known here of how well it finds defect
 
 ## Before you use it
 
-- This repository holds one photo of each product, its prompt.
-- It judges the products above and no others. A photo of anything else gets the prompt that is least unlike it, and a score that means nothing.
+- It holds one photo of each product, its prompt, and judges these products only. A photo of anything else gets the prompt that is least unlike it, and a score that means nothing.
 {% for name, c in calibration %}
 - {{ name|e }}: {{ c }}.
 {% endfor %}
