@@ -18,10 +18,12 @@ from .decisions import *
 from .inference import *
 from .neighbours import *
 from .products import *
+from .habits import *
 from .metrics import *
 from .official import *
 from .onnx import *
 from .evaluation import *
+from .hub import *
 from .report import *
 from .predictions import *
 from .doctor import *

@@ -212,13 +212,14 @@ def _check_sample(sample):
         raise ValueError(f'{mask} is {mask_size[0]}×{mask_size[1]} pixels, its image {sample.name} is {size[0]}×{size[1]}: '
                          'a mask must have the size of its image')
 
-# %% ../nbs/00_data.ipynb #a4df42d9
+# %% ../nbs/00_data.ipynb #70e69d57
 def normals(samples) -> L: # of `Sample`
     "The normal training images among `samples`"
     return L(s for s in samples if s.split == 'train' and s.label == 0)
 
 def by_product(samples) -> dict: # product → `L` of its samples
     "Group `samples`, products in order of their names"
+    samples = L(samples)                                             # a generator is used up after one look
     products = sorted({s.product for s in samples})
     return {p: L(s for s in samples if s.product == p) for p in products}
 

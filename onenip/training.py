@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['PairDataset', 'EpochLoader', 'hold_back', 'NormalBank', 'onenip_dls', 'seed_of', 'OneNIPCallback', 'OneNIPLoss',
-           'is_fast_at_bfloat16', 'onenip_learner']
+           'is_fast_at_bfloat16', 'OneNIPLearner', 'onenip_learner']
 
-# %% ../nbs/08_training.ipynb #3aff89a2
+# %% ../nbs/08_training.ipynb #1b788133
 import os
 from dataclasses import replace
 from functools import partial
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from fastai.callback.core import Callback
+from fastai.callback.core import Callback, CancelFitException
 from fastai.callback.training import GradientClip
 from fastai.data.core import DataLoaders
 from fastai.data.load import DataLoader
@@ -90,9 +90,10 @@ def keep(self:PairDataset,
     k, number = self.draw(i)
     if self.reuse != 1: self.kept[k] = number, feats.cpu(), np.packbits(mask.cpu().numpy(), axis=-1)
 
-# %% ../nbs/08_training.ipynb #45ea16ee
+# %% ../nbs/08_training.ipynb #78d559e8
 class EpochLoader(DataLoader):
     "fastai `DataLoader` of a `PairDataset` that goes through the items of round after round; set `epoch` to go to another"
+    n_inp = 5 # all of a batch is input: the targets are made of it by `OneNIPCallback`
     def __init__(self, dataset, bs, shuffle=False, epoch_steps=None, **kw):
         super().__init__(dataset, bs=bs, shuffle=shuffle, **kw)
         if epoch_steps: self.n = epoch_steps*bs                      # what fastai takes for the number of items
@@ -187,7 +188,7 @@ def seed_of(*numbers) -> int:
     "One seed made of several `numbers`"
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
-# %% ../nbs/08_training.ipynb #b1f5aec3
+# %% ../nbs/08_training.ipynb #c6444651
 class OneNIPCallback(Callback):
     "Makes the two streams, and records the parts of the training loss in `learn.parts`"
     def __init__(self, restoration:bool=True, share:bool=False): self.restoration, self.share = restoration, share
@@ -210,19 +211,20 @@ class OneNIPCallback(Callback):
 
     def _pseudo(self, items, images, masks):
         "Features of pseudo-anomalies; the backbone sees those that are not kept"
-        data, bank = (self.dls.train if self.training else self.dls.valid).dataset, self.dls.bank
-        feats = [(data.known(i) or [None])[0] for i in items]
+        data, bank = getattr(self.dl, 'dataset', None), self.dls.bank       # None: a list of batches, as of `summary`
+        feats = [(data and data.known(i) or [None])[0] for i in items]
         new = [k for k, f in enumerate(feats) if f is None]
         for k, f in zip(new, bank.backbone(bank.backbone.normalise(images[new])).half() if new else ()):
             feats[k] = f
-            data.keep(items[k], f, masks[k, 0])
+            if data: data.keep(items[k], f, masks[k, 0])
         return bank.norm(torch.stack([f.to(images.device).float() for f in feats]))
 
     def after_loss(self):
         if not self.training: return
         self.learn.parts.append({k: v.item() for k, v in self.learn.loss_func.parts.items()})
-        if not np.isfinite(list(self.learn.parts[-1].values())).all():
-            raise FloatingPointError(f'the loss is not finite at step {len(self.learn.parts)} ({self.learn.parts[-1]}): try a lower lr')
+        if np.isfinite(list(self.learn.parts[-1].values())).all(): return
+        if hasattr(self.learn, 'lr_finder'): raise CancelFitException      # which looks for just that
+        raise FloatingPointError(f'the loss is not finite at step {len(self.learn.parts)} ({self.learn.parts[-1]}): try a lower lr')
 
 # %% ../nbs/08_training.ipynb #27286eff
 class OneNIPLoss:
@@ -244,14 +246,21 @@ def is_fast_at_bfloat16(
     can = getattr(torch.cpu, 'get_capabilities', dict)() if device.type == 'cpu' else {}
     return bool(can.get('avx512_bf16') or can.get('amx_bf16'))
 
-# %% ../nbs/08_training.ipynb #f3241122
+# %% ../nbs/08_training.ipynb #04d26478
+class OneNIPLearner(Learner):
+    "A fastai `Learner` that knows its `preset` and `seed`, the `parts` of the loss of each step, and the number of `epochs_done`"
+    def __init__(self, *args, preset:Preset, seed:int=0, **kw):
+        super().__init__(*args, **kw)
+        self.preset, self.seed, self.parts, self.epochs_done = preset, seed, L(), 0
+
+# %% ../nbs/08_training.ipynb #c1fa6a21
 def onenip_learner(
     dls:DataLoaders, # from `onenip_dls`
     preset:str|Preset='quick', # recipe; what it says of the data is up to `onenip_dls`
     seed:int=0, # of the initial weights, dropout and jitter
     cbs=None, # more fastai callbacks
     **kw # changes to the recipe: fields of `Preset`, arguments of `OneNIP`
-) -> Learner: # train it with `learn.fit_onenip()`, see the next notebook
+) -> OneNIPLearner: # train it with `learn.fit_onenip()`, see the next notebook
     "A fastai `Learner` for OneNIP"
     late = [k for k in ('backbone', 'size', 'official_padding', 'standardise', 'prompt_mode', 'bs', 'epoch_steps', 'reuse') if k in kw]
     if late: raise ValueError(f'{", ".join(late)}: too late here, what concerns the data is given to onenip_dls (or to train, for both)')
@@ -268,6 +277,4 @@ def onenip_learner(
     callbacks = [OneNIPCallback(preset.restoration, preset.share_prompts), GradientClip(preset.clip), *L(cbs)]
     model.mixed = is_fast_at_bfloat16(dls.device) if preset.mixed is None else preset.mixed
     metrics = LossMetrics(['rec_loss'] + ['res_loss']*preset.restoration + ['dice_loss']*(model.refiner is not None))
-    learn = Learner(dls, model.to(dls.device), loss, opt, lr=preset.lr, cbs=callbacks, metrics=metrics, wd_bn_bias=True)
-    learn.preset, learn.seed, learn.parts, learn.epochs_done = preset, seed, L(), 0
-    return learn
+    return OneNIPLearner(dls, model.to(dls.device), loss, opt, lr=preset.lr, cbs=callbacks, metrics=metrics, wd_bn_bias=True, preset=preset, seed=seed)

@@ -53,7 +53,9 @@ def output(out, name, options, files):
     "The Markdown of one saved output of a cell."
     if out['output_type'] == 'stream': data = {'text/plain': out['text']} if out['name'] == 'stdout' else {}
     else: data = out.get('data', {})
-    kind = next((k for k in (*IMAGES, 'text/markdown', 'text/html', 'text/plain') if k in data), None)
+    embedded = 'data:image' in ''.join(data.get('text/html', ''))          # pictures inside of HTML are not shown on GitHub
+    kinds = *IMAGES, 'text/markdown', *([] if embedded else ['text/html']), 'text/plain'
+    kind = next((k for k in kinds if k in data), None)
     if kind is None: return ''
     if kind in IMAGES: return image(data, kind, f'{name}.{IMAGES[kind]}', options, files)
     text = ''.join(data[kind]).strip()
