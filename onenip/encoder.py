@@ -66,14 +66,14 @@ class FastDropout(nn.Dropout):
         if not (self.training and _is_slow_at_dropout(x, self.p)): return super().forward(x)
         return x*_kept(_random_bits(x), self.p, x.dtype)*(1/(1-self.p))
 
-# %% ../nbs/02_encoder.ipynb #48098030
+# %% ../nbs/02_encoder.ipynb #52dde4c9
 class _DroppingAttention(torch.autograd.Function):
     "softmax(q·k + mask), of which some weights are dropped, times v: (b heads n d) → (b heads n d), image by image"
     @staticmethod
     def forward(ctx, q, k, v, mask, p):
-        outs, saved = [], []
+        outs, saved, exact = [], [], torch.promote_types(q.dtype, torch.float32)
         for qi, ki, vi in zip(q, k, v):
-            logits = qi.float()@ki.float().mT                        # exact where the rest is bfloat16, as graphics cards do it
+            logits = qi.to(exact)@ki.to(exact).mT                    # with all digits where the rest is bfloat16, as graphics cards do it
             weights = (logits if mask is None else logits.add_(mask)).softmax(-1).to(v.dtype)
             bits = _random_bits(weights)
             outs.append((weights*_kept(bits, p, v.dtype))@vi)
