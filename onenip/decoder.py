@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['MLP', 'BidirectionalLayer', 'BidirectionalDecoder', 'UnidirectionalLayer', 'UnidirectionalDecoder']
 
-# %% ../nbs/03_decoder.ipynb #a41c7e8b
+# %% ../nbs/03_decoder.ipynb #1aa3b488
 import torch
 import torch.nn.functional as F
 from torch import nn, Tensor
 
-from .encoder import Attention
+from .encoder import Attention, FastDropout
 
 # %% ../nbs/03_decoder.ipynb #16662c13
 class MLP(nn.Module):
@@ -21,7 +21,7 @@ class MLP(nn.Module):
 
     def forward(self, x:Tensor) -> Tensor: return self.lin2(F.relu(self.lin1(x)))
 
-# %% ../nbs/03_decoder.ipynb #4292f56a
+# %% ../nbs/03_decoder.ipynb #c18a5d3e
 class BidirectionalLayer(nn.Module):
     "One exchange between prompt and target (Eq. 3)"
     def __init__(self, width:int=256, heads:int=8, ff:int=1024, dropout:float=.1,
@@ -34,7 +34,7 @@ class BidirectionalLayer(nn.Module):
         self.mlp = MLP(width, ff)
         self.image_to_prompt = Attention(width, heads, dropout)
         self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(width) for _ in range(3))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = FastDropout(dropout)
 
     def forward(self,
         p:Tensor, # prompt tokens (b n width)
@@ -48,7 +48,7 @@ class BidirectionalLayer(nn.Module):
         if self.version == 2: change = self.image_to_prompt(f+pos, p+pos, p, mask)
         return p, self.norm3(f + self.dropout(change))
 
-# %% ../nbs/03_decoder.ipynb #789946f3
+# %% ../nbs/03_decoder.ipynb #c497773a
 class BidirectionalDecoder(nn.Module):
     "The paper's decoder: prompt and target exchange, then the prompt reads the result"
     def __init__(self, layers:int=4, width:int=256, heads:int=8, ff:int=1024, dropout:float=.1, version:int=2):
@@ -56,7 +56,7 @@ class BidirectionalDecoder(nn.Module):
         self.layers = nn.ModuleList(BidirectionalLayer(width, heads, ff, dropout, version) for _ in range(layers))
         self.final_attn = Attention(width, heads, dropout)
         self.norm = nn.LayerNorm(width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = FastDropout(dropout)
 
     def forward(self,
         f:Tensor, # encoded target (b n width)
@@ -67,7 +67,7 @@ class BidirectionalDecoder(nn.Module):
         for layer in self.layers: p, f = layer(p, f, pos, mask)
         return self.norm(p + self.dropout(self.final_attn(p+pos, f+pos, f)))
 
-# %% ../nbs/03_decoder.ipynb #2d2f7ddb
+# %% ../nbs/03_decoder.ipynb #440710d5
 class UnidirectionalLayer(nn.Module):
     "A query asks the target, then the previous layer (Eq. 1; with a prompt as query Eq. 2)"
     def __init__(self, width:int=256, heads:int=8, ff:int=1024, dropout:float=.1,
@@ -78,7 +78,7 @@ class UnidirectionalLayer(nn.Module):
         self.image_attn, self.output_attn = Attention(width, heads, dropout), Attention(width, heads, dropout)
         self.linear1, self.linear2 = nn.Linear(width, ff), nn.Linear(ff, width)
         self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(width) for _ in range(3))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = FastDropout(dropout)
 
     def forward(self,
         out:Tensor, # previous layer's output (b n width)

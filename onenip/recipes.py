@@ -138,7 +138,7 @@ def start_weights(
     if preset.start == 'official': _same_start(model)
     if preset.start == 'components': _component_start(model, feats)
 
-# %% ../nbs/07a_recipes.ipynb #a5e51944
+# %% ../nbs/07a_recipes.ipynb #1e7d19a4
 class MuonAdamW(torch.optim.Optimizer):
     "torch's Muon for some parameters, its AdamW for the others; `lr` and `weight_decay` are AdamW's"
     def __init__(self,
@@ -171,7 +171,7 @@ def make_optimiser(
     preset:Preset
 ): # callable: parameters and `lr` → torch optimiser
     "The optimiser of the recipe"
-    kw = dict(betas=(.9, .999), eps=1e-8, weight_decay=preset.wd)
+    kw = dict(betas=(.9, .999), eps=1e-8, weight_decay=preset.wd, fused=True)
     if preset.optimiser == 'adamw': return partial(torch.optim.AdamW, **kw)
     hidden = [p for stack in (model.encoder, model.decoder) for name, p in stack.named_parameters() if p.ndim == 2 and not name.endswith('query')]
     return partial(MuonAdamW, hidden=hidden, ratio=preset.muon, **kw)

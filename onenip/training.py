@@ -34,7 +34,7 @@ from .prompts import PromptPool
 from .recipes import Preset, get_preset, make_optimiser, start_weights
 from .synthesis import Textures, synthesize
 
-# %% ../nbs/08_training.ipynb #0a2237a6
+# %% ../nbs/08_training.ipynb #c4c726d8
 class PairDataset:
     "Items (place of the target, place of its prompt, number of the item, pseudo-anomaly uint8 (h w 3), mask bool (h w))"
     def __init__(self,
@@ -48,11 +48,20 @@ class PairDataset:
     ):
         store_attr()
         self.kept = {} # place among `use` → number of the pseudo-anomaly, its features, its packed mask
+        self.pixels = {} # place among `samples` → image
         self.choices = {p: [i for i in prompts if samples[i].product == p] for p in by_product(samples)}
 
     def __len__(self): return len(self.use)
 
     def sample(self, i): return self.samples[self.use[i%len(self.use)]]
+
+    def image(self, i):
+        "The normal image of item `i`, uint8 (h w 3); it is kept once it was read, up to a gigabyte in all"
+        place = self.use[i%len(self.use)]
+        if place in self.pixels: return self.pixels[place]
+        image = load_image(self.samples[place], self.size)
+        if (len(self.pixels)+1)*image.nbytes <= 2**30: self.pixels[place] = image
+        return image
 
     def draw(self, i):
         "Place of item `i` among `use`, and the number of the pseudo-anomaly that it shows: 0, 1, ..."
@@ -62,7 +71,7 @@ class PairDataset:
     def pseudo(self, i):
         "The pseudo-anomaly of item `i`, uint8 (h w 3), and its mask, bool (h w)"
         sample, (k, number) = self.sample(i), self.draw(i)
-        return synthesize(load_image(sample, self.size), np.random.default_rng((self.seed, number, k)), self.textures, sample.product)
+        return synthesize(self.image(i), np.random.default_rng((self.seed, number, k)), self.textures, sample.product)
 
     def __getitem__(self, i):
         if kept := self.known(i): pseudo, mask = np.zeros((self.size, self.size, 3), np.uint8), np.unpackbits(kept[1], axis=-1, count=self.size).astype(bool)

@@ -1,0 +1,104 @@
+"""How long is a step of training from features, against the plain reference with the same weights?
+
+    OMP_NUM_THREADS=1 python benchmarks/training_step.py                     # --threads 2, --device cuda
+
+Encoder and decoder of four layers each, 8 targets, 8 pseudo-anomalies and 8 prompts, dropout and jitter on, gradients clipped, AdamW. The reference
+(plain.py) has the same arithmetic; so has the package, but where `3 prompts` says that the eight targets have three prompts between them, which the
+recipe's `share_prompts` encodes once each. Without dropout and jitter both must agree in loss and gradients before anything is timed. What each part of
+the package brings is measured by taking it away. The floor is the arithmetic at the speed of a large matrix product on the same machine.
+"""
+from contextlib import ExitStack
+from unittest.mock import patch
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+import onenip.encoder
+import plain
+from common import log, parser, peak, report, setup, take_turns
+from onenip.model import OneNIP
+from onenip.recipes import get_preset, make_optimiser
+from onenip.training import OneNIPLoss, is_fast_at_bfloat16
+
+CHANNELS, GRID, N = 272, 14, 8
+
+
+def batch(device):
+    "Features of targets, pseudo-anomalies and prompts, and masks"
+    torch.manual_seed(0)
+    feats, pseudo, prompts = torch.randn(3, N, CHANNELS, GRID, GRID, device=device)
+    masks = (F.avg_pool2d(torch.rand(N, 1, 16*GRID, 16*GRID), 31, 1, 15) > .52).float().to(device)
+    return feats, pseudo, prompts, masks
+
+
+class Package:
+    "A step as onenip's `Learner` does it"
+    def __init__(self, device, mixed=False, distinct=N, foreach=False, **kw):
+        torch.manual_seed(0)
+        self.model, self.distinct = OneNIP(CHANNELS, GRID, **kw).to(device).train(), distinct
+        self.model.mixed, self.loss = mixed, OneNIPLoss()
+        self.opt = make_optimiser(self.model, get_preset('paper'))(self.model.parameters(), lr=1e-4, **(dict(fused=False, foreach=True) if foreach else {}))
+
+    def __call__(self, feats, pseudo, prompts, masks):
+        which = torch.arange(N, device=feats.device)%self.distinct
+        self.opt.zero_grad()
+        preds = self.model(torch.cat([feats, pseudo]), prompts[:self.distinct], None, which.repeat(2))
+        value = self.loss(preds, feats.repeat(2, 1, 1, 1), torch.cat([torch.zeros_like(masks), masks]))
+        value.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), .1)
+        self.opt.step()
+        return value.item()
+
+
+def plain_dropout():
+    "The package with torch's own dropout, on attention weights too"
+    stack = ExitStack()
+    stack.enter_context(patch.object(onenip.encoder, '_is_slow_at_dropout', lambda x, p: False))
+    return stack
+
+
+def check_agreement(device):
+    "Raise unless loss, gradients and the next loss are the same without dropout and jitter; how far bfloat16 is off"
+    reference = plain.Head(CHANNELS, GRID, dropout=0., jitter=0.).to(device)
+    package, mixed = (Package(device, m, dropout=1e-9, jitter=0.) for m in (False, True))         # nothing is dropped, by the code that drops
+    reference.load_state_dict(package.model.state_dict())
+    opt, data = plain.optimiser(reference), batch(device)
+    losses = [[f(*data) for _ in range(3)] for f in (lambda *d: plain.step(reference, opt, *d), package, mixed)]
+    torch.testing.assert_close(losses[0], losses[1], rtol=1e-5, atol=0)
+    grads = [torch.cat([p.grad.flatten() for _, p in sorted(m.named_parameters())]) for m in (reference, package.model, mixed.model)]
+    off = [(g-grads[0]).norm().item()/grads[0].norm().item() for g in grads[1:]]
+    if off[0] > 1e-3: raise AssertionError(f'gradients differ by {off[0]:.1e} of their length')
+    print(f'losses of three steps {losses[0]} (reference), {losses[1]} (package), {losses[2]} (bfloat16); gradients of the third differ by {off[0]:.1e}, {off[1]:.1e} (bfloat16)')
+    return dict(losses=losses, gradients_off=off)
+
+
+def arithmetic(device):
+    "Floating-point operations of a step of the reference, by torch's counter"
+    head, data = plain.Head(CHANNELS, GRID, dropout=0.).to(device).train(), batch(device)
+    with FlopCounterMode(display=False) as counter: plain.loss(*head(torch.cat(data[:2]), data[2]), data[0], data[3]).backward()
+    return counter.get_total_flops()
+
+
+def main():
+    args = parser(__doc__).parse_args()
+    device = setup(args)
+    agreement = check_agreement(device)
+    data, head = batch(device), plain.Head(CHANNELS, GRID).to(device).train()
+    opt = plain.optimiser(head)
+    torchs = Package(device, foreach=True)
+    def with_torchs_dropout(package):
+        with plain_dropout(): package(*data)
+    fast = dict(reference=lambda: plain.step(head, opt, *data), package=Package(device), **{'3 prompts': Package(device, distinct=3)})
+    bf16 = {'bfloat16': Package(device, True), 'bfloat16, 3 prompts': Package(device, True, 3)} if is_fast_at_bfloat16(device) else {}
+    run = lambda f: f if f is fast['reference'] else lambda: f(*data)
+    candidates = {name: run(f) for name, f in {**fast, **bf16}.items()}
+    candidates["torch's dropout and AdamW"] = lambda: with_torchs_dropout(torchs)
+    flops, peaks = arithmetic(device), {str(t).split('.')[1]: peak(device, t) for t in (torch.float32, torch.bfloat16)}
+    for name, p in peaks.items(): print(f'floor: {flops/1e9:.0f} GFLOP at {p/1e9:.0f} GFLOP/s in {name}: {flops/p:.3f} s')
+    times = take_turns(candidates, args.rounds, device)
+    report(args, device, 'training_step', '4+4 layers, 8+8+8', times, flops=flops, peaks=peaks, agreement=agreement)
+
+
+if __name__ == '__main__': main()
