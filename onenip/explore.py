@@ -442,7 +442,7 @@ def _pick(self:ExplorerView, side, row, column):
     def put(): self.side.value, self.row.value, self.column.value = side, row+1, column+1
     self._do(put, self._fill_layers, self._draw_patches)
 
-# %% ../nbs/11_explore.ipynb #d4e78f77
+# %% ../nbs/11_explore.ipynb #f85bd799
 @patch
 def _make_patches(self:ExplorerView):
     "Which patch asks, in which layer and head, and the two pictures"
@@ -469,6 +469,7 @@ def _asks(self:ExplorerView):
     first = self.explorer.detector.pool.products[0]
     return sorted(self.explorer._run(first, first)[1], key=lambda k: k[0])
 
+# %% ../nbs/11_explore.ipynb #0c70601a
 @patch
 def _fill_layers(self:ExplorerView):
     layers = [l for s, l in self._asks() if s == self.side.value]

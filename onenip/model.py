@@ -126,11 +126,11 @@ def _official_state(source):
         state[name], names[name] = tensor, released
     return state, names
 
-# %% ../nbs/06_model.ipynb #504b4572
-def _official_config(state, prompt):
+# %% ../nbs/06_model.ipynb #7b0eace4
+def _official_config(state, prompt, source):
     "Arguments of `OneNIP` that fit the tensors of `state`"
     lacking = [k for k in ('input_proj.weight', 'pos.row', 'encoder.layers.0.linear1.weight') if k not in state]
-    if lacking: raise ValueError(f'no OneNIP or UniAD checkpoint: {", ".join(lacking)} is missing')
+    if lacking: raise ValueError(f'{source if isinstance(source, (str, Path)) else "the state dict"} is no OneNIP or UniAD checkpoint: {", ".join(lacking)} is missing')
     depth = lambda part: 1+max((int(m[1]) for k in state if (m := re.match(rf'{part}\.layers\.(\d+)\.', k))), default=-1)
     kind = 'dynamic' if any('prompt_to_image' in k for k in state) else 'none'
     if prompt not in (None, kind) and (prompt, kind) != ('static', 'none'):
@@ -139,7 +139,7 @@ def _official_config(state, prompt):
                 ff=state['encoder.layers.0.linear1.weight'].shape[0], encoder_layers=depth('encoder'), decoder_layers=depth('decoder'),
                 prompt=prompt or kind, refiner=any(k.startswith('refiner.') for k in state))
 
-# %% ../nbs/06_model.ipynb #eedcdde1
+# %% ../nbs/06_model.ipynb #5f4305b5
 @patch(cls_method=True)
 def from_official(cls:OneNIP,
     source:str|Path|dict, # released checkpoint, or its state dict
@@ -150,7 +150,7 @@ def from_official(cls:OneNIP,
 ) -> OneNIP: # in evaluation mode
     "A model with released weights"
     state, names = _official_state(source)
-    model = cls(**{**_official_config(state, prompt), 'version': version, 'window': window, **kw})
+    model = cls(**{**_official_config(state, prompt, source), 'version': version, 'window': window, **kw})
     if prompt == 'static': state = {k: v for k, v in state.items() if not k.endswith('.query')}
     check_state(state, model.state_dict(), names)
     model.load_state_dict(state)
