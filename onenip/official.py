@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/09c_official.ipynb #d2bc66ce
+# %% ../nbs/09c_official.ipynb #668932f8
 from pathlib import Path
 
 import torch
@@ -13,7 +13,7 @@ from fastai.torch_core import default_device
 from fastcore.basics import patch
 
 from .data import check_samples, normals
-from .features import Backbone, FeatureNorm, read_checkpoint
+from .features import Backbone, FeatureNorm
 from .inference import Detector, _versions
 from .model import OneNIP
 from .prompts import PromptPool
@@ -21,7 +21,7 @@ from .recipes import presets
 from .synthesis import Textures
 from .training import PairDataset, hold_back
 
-# %% ../nbs/09c_official.ipynb #7d5e8ab9
+# %% ../nbs/09c_official.ipynb #5e4fabb1
 @patch(cls_method=True)
 def from_official(cls:Detector,
     source:str|Path|dict, # released checkpoint, or its state dict
@@ -33,9 +33,9 @@ def from_official(cls:Detector,
     **kw # more arguments of `OneNIP`
 ) -> Detector:
     "A detector with released weights"
-    state, samples = read_checkpoint(source), normals(check_samples(samples))
-    model = OneNIP.from_official(state, version, **kw)
-    backbone = Backbone.from_official(state, size=model.size)
+    samples = normals(check_samples(samples))
+    model = OneNIP.from_official(source, version, **kw)
+    backbone = Backbone.from_official(source, size=model.size)
     device = torch.device(device or default_device())
     norm = FeatureNorm.identity(backbone.channels).to(device)
     pool = PromptPool(samples, backbone.to(device), norm=norm)
