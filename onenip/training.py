@@ -6,10 +6,10 @@
 __all__ = ['PairDataset', 'EpochLoader', 'hold_back', 'NormalBank', 'onenip_dls', 'seed_of', 'OneNIPCallback', 'OneNIPLoss',
            'is_fast_at_bfloat16', 'onenip_learner']
 
-# %% ../nbs/08_training.ipynb #3aff89a2
+# %% ../nbs/08_training.ipynb #b86078e6
 import os
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -135,7 +135,7 @@ def _own_device():
     if torch.cuda.is_available() and num_distrib() > 1: torch.cuda.set_device(int(os.environ.get('LOCAL_RANK', 0)))
     return default_device()
 
-# %% ../nbs/08_training.ipynb #855005da
+# %% ../nbs/08_training.ipynb #0191b4ab
 class NormalBank:
     "Normal training images with their raw features `feats` (n c g g, half precision), and the `norm` and prompt `pool` made of them"
     def __init__(self,
@@ -155,6 +155,9 @@ class NormalBank:
         known = self.feats[self.use]
         self.norm = (FeatureNorm.fit(known) if standardise else FeatureNorm.identity(backbone.channels)).to(self.device)
         self.pool = PromptPool(self.samples[self.use], backbone, norm=self.norm, feats=known)
+
+    @cached_property
+    def fast(self): return self.backbone.folded()                    # within 1e-4 of the largest feature
 
     def __getitem__(self, places): # standardised features (n c g g), float32
         return self.norm(self.feats[places].float())
@@ -195,7 +198,7 @@ def seed_of(*numbers) -> int:
     "One seed made of several `numbers`"
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
-# %% ../nbs/08_training.ipynb #b1f5aec3
+# %% ../nbs/08_training.ipynb #69f48ec4
 class OneNIPCallback(Callback):
     "Makes the two streams, and records the parts of the training loss in `learn.parts`"
     def __init__(self, restoration:bool=True, share:bool=False): self.restoration, self.share = restoration, share
@@ -221,7 +224,7 @@ class OneNIPCallback(Callback):
         data, bank = (self.dls.train if self.training else self.dls.valid).dataset, self.dls.bank
         feats = [(data.known(i) or [None])[0] for i in items]
         new = [k for k, f in enumerate(feats) if f is None]
-        for k, f in zip(new, bank.backbone(bank.backbone.normalise(images[new])).half() if new else ()):
+        for k, f in zip(new, bank.fast(bank.fast.normalise(images[new])).half() if new else ()):
             feats[k] = f
             data.keep(items[k], f, masks[k, 0])
         return bank.norm(torch.stack([f.to(images.device).float() for f in feats]))
