@@ -6,10 +6,10 @@
 __all__ = ['PairDataset', 'EpochLoader', 'hold_back', 'NormalBank', 'onenip_dls', 'seed_of', 'OneNIPCallback', 'OneNIPLoss',
            'is_fast_at_bfloat16', 'OneNIPLearner', 'onenip_learner']
 
-# %% ../nbs/08_training.ipynb #1b788133
+# %% ../nbs/08_training.ipynb #844275d6
 import os
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -139,7 +139,7 @@ def _own_device():
     if torch.cuda.is_available() and num_distrib() > 1: torch.cuda.set_device(int(os.environ.get('LOCAL_RANK', 0)))
     return default_device()
 
-# %% ../nbs/08_training.ipynb #f365113a
+# %% ../nbs/08_training.ipynb #79f7cbd9
 class NormalBank:
     "Normal training images with their raw features `feats` (n c g g, half precision), and the `norm` and prompt `pool` made of them"
     def __init__(self,
@@ -159,6 +159,9 @@ class NormalBank:
         known = self.feats[self.use]
         self.norm = (FeatureNorm.fit(known) if standardise else FeatureNorm.identity(backbone.channels)).to(self.device)
         self.pool = PromptPool(self.samples[self.use], backbone, norm=self.norm, feats=known)
+
+    @cached_property
+    def fast(self): return self.backbone.folded()                    # within 1e-4 of the largest feature
 
     def __getitem__(self, places): # standardised features (n c g g), float32
         return self.norm(self.feats[places].float())
@@ -199,7 +202,7 @@ def seed_of(*numbers) -> int:
     "One seed made of several `numbers`"
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
-# %% ../nbs/08_training.ipynb #c6444651
+# %% ../nbs/08_training.ipynb #0b9edafe
 class OneNIPCallback(Callback):
     "Makes the two streams, and records the parts of the training loss in `learn.parts`"
     def __init__(self, restoration:bool=True, share:bool=False): self.restoration, self.share = restoration, share
@@ -225,7 +228,7 @@ class OneNIPCallback(Callback):
         data, bank = getattr(self.dl, 'dataset', None), self.dls.bank       # None: a list of batches, as of `summary`
         feats = [(data and data.known(i) or [None])[0] for i in items]
         new = [k for k, f in enumerate(feats) if f is None]
-        for k, f in zip(new, bank.backbone(bank.backbone.normalise(images[new])).half() if new else ()):
+        for k, f in zip(new, bank.fast(bank.fast.normalise(images[new])).half() if new else ()):
             feats[k] = f
             if data: data.keep(items[k], f, masks[k, 0])
         return bank.norm(torch.stack([f.to(images.device).float() for f in feats]))
