@@ -442,7 +442,7 @@ def _pick(self:ExplorerView, side, row, column):
     def put(): self.side.value, self.row.value, self.column.value = side, row+1, column+1
     self._do(put, self._fill_layers, self._draw_patches)
 
-# %% ../nbs/11_explore.ipynb #f85bd799
+# %% ../nbs/11_explore.ipynb #e65ef3b8
 @patch
 def _make_patches(self:ExplorerView):
     "Which patch asks, in which layer and head, and the two pictures"
@@ -463,6 +463,7 @@ def _make_patches(self:ExplorerView):
     self._when([self.side], self._fill_layers, self._draw_patches)
     self._when([self.row, self.column, self.layer, self.head], self._draw_patches)
 
+# %% ../nbs/11_explore.ipynb #026038e8
 @patch
 def _asks(self:ExplorerView):
     "(side, layer) of the attentions that are used, the photo's first; asked of a prompt, which needs no file"
