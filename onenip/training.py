@@ -34,7 +34,7 @@ from .prompts import PromptPool
 from .recipes import Preset, get_preset, make_optimiser, start_weights
 from .synthesis import Textures, synthesize
 
-# %% ../nbs/08_training.ipynb #c4c726d8
+# %% ../nbs/08_training.ipynb #58c09d77
 class PairDataset:
     "Items (place of the target, place of its prompt, number of the item, pseudo-anomaly uint8 (h w 3), mask bool (h w))"
     def __init__(self,
@@ -55,14 +55,6 @@ class PairDataset:
 
     def sample(self, i): return self.samples[self.use[i%len(self.use)]]
 
-    def image(self, i):
-        "The normal image of item `i`, uint8 (h w 3); it is kept once it was read, up to a gigabyte in all"
-        place = self.use[i%len(self.use)]
-        if place in self.pixels: return self.pixels[place]
-        image = load_image(self.samples[place], self.size)
-        if (len(self.pixels)+1)*image.nbytes <= 2**30: self.pixels[place] = image
-        return image
-
     def draw(self, i):
         "Place of item `i` among `use`, and the number of the pseudo-anomaly that it shows: 0, 1, ..."
         r, k = divmod(i, len(self.use))
@@ -79,7 +71,18 @@ class PairDataset:
         prompt = np.random.default_rng((self.seed, i)).choice(self.choices[self.sample(i).product])
         return torch.tensor(self.use[i%len(self.use)]), torch.tensor(prompt), torch.tensor(i), torch.from_numpy(pseudo), torch.from_numpy(mask)
 
-# %% ../nbs/08_training.ipynb #dc0e4a69
+# %% ../nbs/08_training.ipynb #499b6a87
+@patch
+def image(self:PairDataset,
+    i:int # number of an item
+) -> np.ndarray: # uint8 (h w 3)
+    "Its normal image, kept once it was read, up to a gigabyte in all"
+    place = self.use[i%len(self.use)]
+    if place in self.pixels: return self.pixels[place]
+    image = load_image(self.samples[place], self.size)
+    if (len(self.pixels)+1)*image.nbytes <= 2**30: self.pixels[place] = image
+    return image
+
 @patch
 def known(self:PairDataset,
     i:int # number of an item
