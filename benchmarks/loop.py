@@ -90,7 +90,7 @@ def main():
     p = parser(__doc__, rounds=3)
     p.add_argument('backbone', choices=BACKBONES)
     p.add_argument('--bs', type=int, default=8)
-    p.add_argument('--steps', type=int, default=4, help='of an epoch')
+    p.add_argument('--steps', type=int, default=8, help='of an epoch; starting the workers is part of each')
     p.add_argument('--workers', type=int, default=0, help='processes that make pseudo-anomalies')
     p.add_argument('--pixels', type=int, default=1024)
     args = p.parse_args()
