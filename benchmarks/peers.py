@@ -58,14 +58,12 @@ def without_hub():
 
 def same_weights(model, backbone):
     "Give every timm network in `model` the weights of `backbone`"
-    state, known = backbone.state_dict(), 0
-    state = {k.removeprefix('net.'): v for k, v in state.items() if k.startswith('net.')}
-    for module in model.modules():
-        own = module.state_dict() if hasattr(module, 'feature_info') else {}
-        if not own: continue
-        module.load_state_dict({k: state[k] for k in own})
-        known += 1
-    return known
+    state = backbone.net.state_dict()                                # up to stride 16; what lies behind is not used
+    nets = [m for m in model.modules() if hasattr(m, 'feature_info') and 'conv_stem.weight' in m.state_dict()]
+    for net in nets:
+        lacking = net.load_state_dict(state, strict=False)
+        if lacking.unexpected_keys: raise ValueError(f'{backbone.name}: {lacking.unexpected_keys[0]} has no place in the peer')
+    return len(nets)
 
 
 def make(name, backbone, random=False): # random: with random weights
@@ -84,11 +82,12 @@ def make(name, backbone, random=False): # random: with random weights
 
 
 def _transform(name, backbone):
-    "Resize and normalise: as `backbone` wants it, or as ImageNet's usual networks do; DRAEM wants raw pixels"
+    "Resize and normalise: as `backbone` wants it, or as ImageNet's usual networks do"
     from torchvision.transforms import v2
-    if name == 'draem': return v2.Resize((SIZE, SIZE), antialias=True)
+    resize = v2.Resize((256, 256) if name == 'csflow' else (SIZE, SIZE), antialias=True)         # CS-Flow halves its grid twice
+    if name == 'draem': return resize                                # it wants raw pixels
     mean, std = ([.485, .456, .406], [.229, .224, .225]) if backbone is None else (list(backbone.mean), list(backbone.std))
-    return v2.Compose([v2.Resize((SIZE, SIZE), antialias=True), v2.Normalize(mean, std)])
+    return v2.Compose([resize, v2.Normalize(mean, std)])
 
 
 def _textures():

@@ -49,7 +49,7 @@ def data_sets(data):
     return '+'.join(Path(d).name for d in data), {Path(d).name: get_samples(d) for d in data}
 
 
-def few(samples, n=12):
+def few(samples, n):
     "All normal training images, and at most `n` test images of each product and label"
     groups = {}
     for s in samples:
@@ -146,7 +146,7 @@ def run(args, store, on, samples, name, seed):
     wanted = None if RUNS[name] is None else json.loads(json.dumps(asdict(recipe(args, name))))
     if store.find(on=on, name=name, seed=seed, recipe=wanted): return
     if wanted and (same := store.find(on=on, seed=seed, recipe=wanted)): return store.line(**{**same, 'name': name})
-    curve = Curve(few(samples)) if args.curve and wanted else None
+    curve = Curve(few(samples, 20)) if args.curve and wanted else None
     detector, told = trained(args, on, name, samples, seed, curve)
     start = time.time()
     table = detector.evaluate(samples, keep_maps=True)
@@ -193,7 +193,7 @@ def prompts(args, store, on, samples, name, seed):
     detector, told = trained(args, on, name, samples, seed)
     store.add(detector.evaluate(samples, keep_maps=True), on=on, name=name, seed=seed, **told)
     told = {k: told[k] for k in ('steps', 'images_seen')}
-    for how, number, table in prompt_tables(detector, few(samples)):
+    for how, number, table in prompt_tables(detector, few(samples, 12)):
         store.add(table, False, **{**told, 'on': on, 'name': f'{name}: {how}', 'number': number, 'seed': f'{seed}_{number}', 'trained_with': seed})
         print(name, how, number, table.to_frame().loc['mean'].round(3).to_dict(), flush=True)
 
