@@ -5,7 +5,7 @@
     python benchmarks/tables.py 2 --data MVTEC VISA BTAD --preset paper --steps 0    several data sets, one model for all and one for each
     python benchmarks/tables.py 1 --data demo --steps 400 --seeds 0                  what everybody has: hazelnuts and solar cells
 
-`--data` takes folders as `get_samples` reads them, or one of `demo`, `tiles` (with a part of the magnetic tiles in
+`--data` takes folders as `get_samples` reads them (their runs go by the folder's name), or one of `demo`, `tiles` (with a part of the magnetic tiles in
 ONENIP_SHARED/data), `hazelnut`, and `report` (all products of ONENIP_SHARED/data, which nothing was chosen on). A run is a line of
 `runs.jsonl` in the folder `--out` (nbs/experiments/scores), with a table of its images (.csv) and, where there are masks, histograms
 of their pixels (.npz) beside it, from which intervals and metrics can be had without images and model. What is there is not run again.
@@ -58,10 +58,11 @@ def few(samples, n):
 
 
 class Curve(Callback):
-    "Metrics on `samples` after every epoch, in `points`"
+    "Metrics on `samples` at about twenty epochs, in `points`"
     def __init__(self, samples): self.samples, self.points, self.spent = samples, [], 0.
 
     def after_epoch(self):
+        if (self.epoch+1)%max(1, self.n_epoch//20): return
         start = time.time()
         mean = self.learn.detector().evaluate(self.samples).to_frame().loc['mean']
         self.points.append(dict(step=len(self.learn.parts), **mean.round(5)))
@@ -75,7 +76,7 @@ def histograms(table):
         masks = {i: m for i in places if (m := _truth(table.samples[i], size)) is not None}
         if not any(m.any() for m in masks.values()): continue
         bad, good, region = _pixel_histograms(table.maps(list(masks))['anomaly_map'], np.stack(list(masks.values())), BINS)
-        out |= {f'{product}/places': np.array(list(masks)), f'{product}/bad': bad.astype(np.uint16), f'{product}/good': good.astype(np.uint16),
+        out |= {f'{product}/places': np.array(list(masks)), f'{product}/bad': bad.astype(np.uint32), f'{product}/good': good.astype(np.uint32),
                 f'{product}/region': region.astype(np.float32)}
     return out
 
@@ -116,9 +117,9 @@ def recipe(args, name):
     return get_preset(args.preset, **{**length, **args.changes, **RUNS[name]})
 
 
-def told_of(preset, samples, seconds):
+def told_of(preset, detector, seconds):
     "What a training took"
-    steps = preset.epochs*(preset.epoch_steps or -(-len(normals(samples))//preset.bs))
+    steps = preset.epochs*(preset.epoch_steps or -(-sum(detector.info['learned_from'].values())//preset.bs))
     return dict(steps=steps, recipe=asdict(preset), images_seen=steps*preset.bs, seconds=seconds, threads=torch.get_num_threads())
 
 
@@ -132,7 +133,7 @@ def trained(args, on, name, samples, seed, cbs=None):
     else:
         preset = recipe(args, name)
         detector = train(samples, preset, seed=seed, cbs=cbs)
-        told = told_of(preset, samples, round(time.time()-start-getattr(cbs, 'spent', 0)))
+        told = told_of(preset, detector, round(time.time()-start-getattr(cbs, 'spent', 0)))
     told |= dict(backbone=detector.backbone.name, thresholds={p: dict(threshold=c.threshold, held_back=c.n) for p, c in detector.calibration.items()})
     if cbs: told['curve'] = cbs.points
     if folder:
@@ -144,8 +145,9 @@ def trained(args, on, name, samples, seed, cbs=None):
 def run(args, store, on, samples, name, seed):
     "Train and judge one row with one seed, unless that was done"
     wanted = None if RUNS[name] is None else json.loads(json.dumps(asdict(recipe(args, name))))
-    if store.find(on=on, name=name, seed=seed, recipe=wanted): return
-    if wanted and (same := store.find(on=on, seed=seed, recipe=wanted)): return store.line(**{**same, 'name': name})
+    enough = lambda r: r and (not args.curve or r.get('curve'))
+    if enough(store.find(on=on, name=name, seed=seed, recipe=wanted)): return
+    if wanted and enough(same := store.find(on=on, seed=seed, recipe=wanted)): return store.line(**{**same, 'name': name})
     curve = Curve(few(samples, 20)) if args.curve and wanted else None
     detector, told = trained(args, on, name, samples, seed, curve)
     start = time.time()
@@ -177,7 +179,9 @@ def prompt_tables(detector, samples, seeds=10):
     yield 'pool', 0, detector.evaluate(samples, **keep)
     yield 'given', 0, detector.evaluate(samples, prompt='given', **keep)
     for seed in range(seeds): yield 'random', seed, detector.evaluate(samples, prompt='random', prompt_seeds=[seed], **keep)
-    for turns in (1, 2): yield f'turned {90*turns}°', 0, with_prompts(detector, {p: np.rot90(i, turns).copy() for p, i in own.items()}).evaluate(samples, prompt='given', **keep)
+    for turns in (1, 2):
+        turned = {p: np.rot90(image, turns).copy() for p, image in own.items()}
+        yield f'turned {90*turns}°', 0, with_prompts(detector, turned).evaluate(samples, prompt='given', **keep)
     bad = by_product([s for s in samples if s.label])
     for seed in range(3):
         draw = {p: s[int(np.random.default_rng(seed).integers(len(s)))] for p, s in bad.items()}
@@ -200,7 +204,9 @@ def prompts(args, store, on, samples, name, seed):
 
 def maps(args, store, on, samples, seed, most=3):
     "Maps of a few hazelnuts and solar cells by both models, as the model says them, before they are enlarged"
-    shown = L(some(L(s for s in own if s.label), most) for p, own in by_product(samples).items() if p == 'hazelnut' or p.startswith('elpv')).concat()
+    groups = by_product([s for s in samples if s.split == 'test' and s.label])
+    groups = {p: own for p, own in groups.items() if p == 'hazelnut' or p.startswith('elpv')} or groups             # those that may be shown
+    shown = L(some(own, most) for own in groups.values()).concat()
     out = dict(image=np.array(['/'.join(Path(s.name).parts[-2:]) for s in shown]), product=np.array(shown.attrgot('product')))
     for name in ROWS['maps']:
         detector, told = trained(args, on, name, samples, seed)
@@ -226,12 +232,10 @@ def main():
     args.changes, args.curve = {k: value(v) for k, v in (c.split('=', 1) for c in args.changes)}, args.table == '1b'
     on, sets = data_sets(args.data)
     samples, store = L(sets.values()).concat(), Store(args.out)
+    if args.table == 'maps': return maps(args, store, on, samples, args.seeds[0])
     for seed in args.seeds:
-        if args.table == 'maps': maps(args, store, on, samples, seed)
         for name in args.rows or ROWS[args.table]:
-            if args.table == 'maps': break
-            if args.table == 'prompts': prompts(args, store, on, samples, name, seed)
-            else: run(args, store, on, samples, name, seed)
+            (prompts if args.table == 'prompts' else run)(args, store, on, samples, name, seed)
             if args.table == '2': apart(args, store, on, sets, name, seed)
 
 

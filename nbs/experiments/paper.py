@@ -32,9 +32,10 @@ def printed(table, dataset='MVTec AD', product='mean'):
 
 
 def every(folder=None):
-    "All that was run: a dict each"
+    "All that was run: a dict each; of what was run twice the last"
     log = Path(folder or SCORES)/'runs.jsonl'
-    return [json.loads(line) for line in log.read_text(encoding='utf-8').splitlines()] if log.exists() else []
+    lines = map(json.loads, log.read_text(encoding='utf-8').splitlines()) if log.exists() else []
+    return list({(r['on'], r['name'], r['seed']): r for r in lines}.values())
 
 
 def runs(on='tiles', folder=None, **what):
@@ -101,29 +102,31 @@ def beside(paper, rows, metric, on='tiles', first=None):
         own = by_seed(run, metric, on)
         d = difference(run, rows[first], metric, on)
         length = {r['steps'] for r in runs(on, name=run)}
-        out[label] = {'paper': paper.loc[label, metric], 'ours': interval(np.stack(list(own.values())))[0] if own else np.nan, 'paper, gain': paper.loc[label, metric]-paper.loc[first, metric],
-                      'ours, gain': d['gain'], 'low': d['low'], 'high': d['high'], 'seeds': len(own), 'steps': max(length, default=0), 'each seed': ', '.join(f'{v:+}' for v in d['each'])}
+        out[label] = {'paper': paper.loc[label, metric], 'ours': interval(np.stack(list(own.values())))[0] if own else np.nan,
+                      'paper, gain': paper.loc[label, metric]-paper.loc[first, metric], 'ours, gain': d['gain'], 'low': d['low'], 'high': d['high'],
+                      'seeds': len(own), 'steps': max(length, default=0), 'each seed': d['each']}
     return pd.DataFrame.from_dict(out, orient='index').rename_axis(HEADS[metric])
 
 
 def table(frame):
     "A frame with one decimal, blanks where there is nothing"
-    one = lambda v: ', '.join(f'{x:+.1f}' for x in v) if isinstance(v, list) else '' if v != v else f'{v+0.:.1f}'.replace('-0.0', '0.0') if isinstance(v, float) else v
+    def one(v):
+        if isinstance(v, list): return ', '.join(f'{x:+.1f}' for x in v)
+        return v if not isinstance(v, float) else '' if np.isnan(v) else f'{v+0.:.1f}'.replace('-0.0', '0.0')
     return frame.style.format(one)
 
 
-def plot_gains(frames, first):
-    "The gains in `frames` over the row `first`: the paper's hollow, ours with interval"
+def plot_gains(frames):
+    "The gains in `frames` over their first rows: the paper's hollow, ours with interval"
     fig, axes = plt.subplots(1, len(frames), figsize=(3.6*len(frames)+1.2, .34*len(frames[0])+.9), dpi=80, sharey=True)
     for ax, frame in zip(np.atleast_1d(axes), frames):
         y = np.arange(len(frame))
         ax.axvline(0, color='.8', lw=1)
         ax.scatter(frame['paper, gain'], y-.12, facecolor='none', edgecolor='C1', label='paper')
         ax.errorbar(frame['ours, gain'], y+.12, xerr=np.abs(frame[['low', 'high']].sub(frame['ours, gain'], axis=0)).T, fmt='o', color='C0', ms=4, label='ours')
-        ax.set(yticks=y, yticklabels=frame.index, xlabel=f'{frame.index.name}, points over {first!r}', ylim=(len(frame)-.5, -.5))
+        ax.set(yticks=y, yticklabels=frame.index, xlabel=f'{frame.index.name}, points', ylim=(len(frame)-.5, -.5))
     np.atleast_1d(axes)[0].legend(fontsize=7)
     fig.tight_layout()
-    return fig
 
 
 def how_small(on='tiles', name=FULL):
@@ -132,7 +135,8 @@ def how_small(on='tiles', name=FULL):
     if not own: return f'Not run on {on} yet.'
     r = own[0]
     small = r['recipe']['name'] not in ('paper', 'official')
-    return (f"{r['backbone']}, {r['size']} px, recipe {r['recipe']['name']}: {r['steps']} steps, {r['images_seen']} images seen, {len(own)} seed{'s'*(len(own) > 1)}, on {', '.join(r['metrics'])}. "
+    return (f"{r['backbone']}, {r['size']} px, recipe {r['recipe']['name']}: {r['steps']} steps, {r['images_seen']} images seen, "
+            f"{len(own)} seed{'s'*(len(own) > 1)}, on {', '.join(r['metrics'])}. "
             + 'The paper: EfficientNet-b4, four layers each, 1,000 epochs of MVTec AD, 3.6 million images seen. These are small runs, no reproduction.'*small)
 
 
