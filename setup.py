@@ -9,7 +9,7 @@ cfg = config['DEFAULT']
 
 def requirements(name): return cfg.get(name, '').split()
 
-demo, onnx, explore = (requirements(f'{name}_requirements') for name in ('demo', 'onnx', 'explore'))
+demo, onnx, explore, compare = (requirements(f'{name}_requirements') for name in ('demo', 'onnx', 'explore', 'compare'))
 
 setup(
     name=cfg['lib_name'], version=cfg['version'], description=cfg['description'], keywords=cfg['keywords'].split(),
@@ -18,7 +18,7 @@ setup(
     packages=find_packages(include=['onenip', 'onenip.*']), include_package_data=True,
     package_data={'onenip': ['assets/*', 'assets/**/*']}, python_requires=f">={cfg['min_python']}",
     install_requires=requirements('requirements'),
-    extras_require={'demo': demo, 'onnx': onnx, 'explore': explore, 'dev': demo + onnx + explore + requirements('dev_requirements')},
+    extras_require={'demo': demo, 'onnx': onnx, 'explore': explore, 'compare': compare, 'dev': demo + onnx + explore + requirements('dev_requirements')},
     entry_points={'console_scripts': cfg['console_scripts'].split(),
                   'nbdev': [f"{cfg['lib_name']}={cfg['lib_name']}._modidx:d"]},
     zip_safe=False)

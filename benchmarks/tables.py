@@ -1,0 +1,242 @@
+"""Train and judge what a table or figure of the paper compares, and keep the scores for its notebook in nbs/experiments/.
+
+    python benchmarks/tables.py 4a                                                   the small runs that the notebooks show
+    python benchmarks/tables.py 4a --data MVTEC --preset paper --steps 0             as the paper: b4, 1,000 epochs (a GPU and hours)
+    python benchmarks/tables.py 2 --data MVTEC VISA BTAD --preset paper --steps 0    several data sets, one model for all and one for each
+    python benchmarks/tables.py 1 --data demo --steps 400 --seeds 0                  what everybody has: hazelnuts and solar cells
+
+`--data` takes folders as `get_samples` reads them (their runs go by the folder's name), or one of `demo`, `tiles` (with a part of the magnetic tiles in
+ONENIP_SHARED/data), `hazelnut`, and `report` (all products of ONENIP_SHARED/data, which nothing was chosen on). A run is a line of
+`runs.jsonl` in the folder `--out` (nbs/experiments/scores), with a table of its images (.csv) and, where there are masks, histograms
+of their pixels (.npz) beside it, from which intervals and metrics can be had without images and model. What is there is not run again.
+"""
+import argparse, json, re, time
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from fastai.callback.core import Callback
+
+from onenip.all import *
+from onenip.data import _shared
+from onenip.evaluation import _truth
+from onenip.metrics import _pixel_histograms
+from search import some, value
+
+OUT = Path(__file__).resolve().parent.parent/'nbs/experiments/scores'
+FULL, UNIAD, NEAREST = '4a dynamic+restoration+refiner', '4a none', 'neighbour'
+EPOCH, BINS = 25, 128 # steps between two points of a curve, and bins of the pixels' scores
+RUNS = {**ablations, 'size 256': dict(size=256), 'size 320': dict(size=320), NEAREST: None} # name → changes to the recipe
+ROWS = { # table or figure → its runs
+    '1': [FULL, UNIAD, NEAREST], '1b': [FULL, UNIAD], '2': [FULL, UNIAD], '3': [FULL, 'size 256', 'size 320'], 'maps': [FULL, UNIAD],
+    **{t: [k for k in ablations if k.startswith(t)] for t in ('4a', '4b')}, '4c': [FULL], '4d': ['4d random', '4d fixed'], 'prompts': ['4d random', '4d fixed']}
+
+
+def tiles():
+    "Part of the magnetic tiles: 160 normal images to train on, 40 normal and 60 defective ones to test on"
+    own = [s for s in get_samples(_shared('data'), quiet=True) if s.product == 'magnetic_tile']
+    test = lambda label, n: some(L(s for s in own if s.split == 'test' and s.label == label), n)
+    return some(normals(own), 160) + test(0, 40) + test(1, 60)
+
+
+def data_sets(data):
+    "Name → samples of each data set in `data`, and one name for all"
+    known = dict(hazelnut=lambda: dict(hazelnut=hazelnut()), demo=lambda: dict(hazelnut=hazelnut(), elpv=elpv()),
+                 tiles=lambda: dict(hazelnut=hazelnut(), elpv=elpv(), magnetic_tile=tiles()),
+                 report=lambda: by_product(get_samples(_shared('data'), quiet=True)))
+    if len(data) == 1 and data[0] in known: return data[0], known[data[0]]()
+    return '+'.join(Path(d).name for d in data), {Path(d).name: get_samples(d) for d in data}
+
+
+def few(samples, n):
+    "All normal training images, and at most `n` test images of each product and label"
+    groups = {}
+    for s in samples:
+        if s.split == 'test': groups.setdefault((s.product, s.label), L()).append(s)
+    return normals(samples) + L(some(g, n) for g in groups.values()).concat()
+
+
+class Curve(Callback):
+    "Metrics on `samples` at about twenty epochs, in `points`"
+    def __init__(self, samples): self.samples, self.points, self.spent = samples, [], 0.
+
+    def after_epoch(self):
+        if (self.epoch+1)%max(1, self.n_epoch//20): return
+        start = time.time()
+        mean = self.learn.detector().evaluate(self.samples).to_frame().loc['mean']
+        self.points.append(dict(step=len(self.learn.parts), **mean.round(5)))
+        self.spent += time.time()-start
+
+
+def histograms(table):
+    "Of every product with masks: pixels of each image by score, and which images these are"
+    out, size = {}, table.settings['size']
+    for product, places in table.scores.groupby('product').groups.items():
+        masks = {i: m for i in places if (m := _truth(table.samples[i], size)) is not None}
+        if not any(m.any() for m in masks.values()): continue
+        bad, good, region = _pixel_histograms(table.maps(list(masks))['anomaly_map'], np.stack(list(masks.values())), BINS)
+        out |= {f'{product}/places': np.array(list(masks)), f'{product}/bad': bad.astype(np.uint32), f'{product}/good': good.astype(np.uint32),
+                f'{product}/region': region.astype(np.float32)}
+    return out
+
+
+def plain(x): return None if isinstance(x, float) and np.isnan(x) else x
+
+def slug(*parts): return re.sub(r'[^\w+.,-]+', '_', '_'.join(map(str, parts)))               # a name for a file
+
+
+class Store:
+    "Runs that were done, in a folder"
+    def __init__(self, folder):
+        self.folder, self.log = Path(folder), Path(folder)/'runs.jsonl'
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def lines(self): return [json.loads(o) for o in self.log.read_text(encoding='utf-8').splitlines()] if self.log.exists() else []
+
+    def find(self, **what): return next((r for r in self.lines() if all(r.get(k) == v for k, v in what.items())), None)
+
+    def line(self, **what):
+        with self.log.open('a', encoding='utf-8') as f: f.write(json.dumps(what)+'\n')
+
+    def add(self, table, pixels=True, **what):
+        "Keep the scores of `table`, and its `pixels`"
+        name = slug(*(what[k] for k in ('on', 'name', 'steps', 'seed')))
+        scores = table.scores.assign(image=['/'.join(Path(f).parts[-2:]) for f in table.scores.image], image_score=table.scores.image_score.map('{:.5g}'.format),
+                                     similarity=table.scores.similarity.map('{:.4f}'.format))
+        scores.drop(columns=['mask', 'truth', 'prompt_image'], errors='ignore').to_csv(self.folder/f'{name}.csv', index=False)
+        if pixels and (found := histograms(table)): np.savez_compressed(self.folder/f'{name}.npz', **found)
+        metrics = {p: {k: plain(round(v, 5)) for k, v in row.items()} for p, row in table.rows.items()}
+        self.line(**what, scores=name, protocol=table.settings['protocol']['name'], size=table.settings['size'], metrics=metrics,
+                  right=float((table.scores['prompt'] == table.scores['product']).mean()))
+
+
+def recipe(args, name):
+    "The preset of the run `name`"
+    length = dict(epochs=-(-args.steps//EPOCH), epoch_steps=min(EPOCH, args.steps)) if args.steps else {}
+    return get_preset(args.preset, **{**length, **args.changes, **RUNS[name]})
+
+
+def told_of(preset, detector, seconds):
+    "What a training took"
+    steps = preset.epochs*(preset.epoch_steps or -(-sum(detector.info['learned_from'].values())//preset.bs))
+    return dict(steps=steps, recipe=asdict(preset), images_seen=steps*preset.bs, seconds=seconds, threads=torch.get_num_threads())
+
+
+def trained(args, on, name, samples, seed, cbs=None):
+    "A detector, and what training took; from the folder `--save` if it is there"
+    folder, start = args.save and Path(args.save)/slug(on, name, args.steps, seed), time.time()
+    if folder and (folder/'told.json').exists(): return Detector.load(folder), json.loads((folder/'told.json').read_text())
+    if RUNS[name] is None:
+        detector = NearestNeighbour.fit(samples, Backbone(get_preset(args.preset).backbone), seed=seed)
+        told = dict(steps=0, recipe=None, images_seen=len(normals(samples)), seconds=round(time.time()-start), threads=torch.get_num_threads())
+    else:
+        preset = recipe(args, name)
+        detector = train(samples, preset, seed=seed, cbs=cbs)
+        told = told_of(preset, detector, round(time.time()-start-getattr(cbs, 'spent', 0)))
+    told |= dict(backbone=detector.backbone.name, thresholds={p: dict(threshold=c.threshold, held_back=c.n) for p, c in detector.calibration.items()})
+    if cbs: told['curve'] = cbs.points
+    if folder:
+        detector.save(folder)
+        (folder/'told.json').write_text(json.dumps(told))
+    return detector, told
+
+
+def run(args, store, on, samples, name, seed):
+    "Train and judge one row with one seed, unless that was done"
+    wanted = None if RUNS[name] is None else json.loads(json.dumps(asdict(recipe(args, name))))
+    enough = lambda r: r and (not args.curve or r.get('curve'))
+    if enough(store.find(on=on, name=name, seed=seed, recipe=wanted)): return
+    if wanted and enough(same := store.find(on=on, seed=seed, recipe=wanted)): return store.line(**{**same, 'name': name})
+    curve = Curve(few(samples, 20)) if args.curve and wanted else None
+    detector, told = trained(args, on, name, samples, seed, curve)
+    start = time.time()
+    table = detector.evaluate(samples, keep_maps=True)
+    what = dict(on=on, name=name, seed=seed, **told, test_seconds=round(time.time()-start, 1))
+    store.add(table, **what)
+    if name == FULL and not on.count(':'):
+        what.pop('curve', None)
+        for a in (0., .25, .5, 1.): store.add(table.rebuild(alpha=a), **{**what, 'name': f'4c {a:g}', 'recipe': {**wanted, 'alpha': a}})
+    print(f'{on}, {name}, seed {seed}: {told["seconds"]} s', table, sep='\n', flush=True)
+
+
+def apart(args, store, on, sets, name, seed):
+    "One model for each data set of its own"
+    for part, samples in sets.items(): run(args, store, f'{on}: {part}', samples, name, seed)
+
+
+def with_prompts(detector, images):
+    "The `detector` with other prompts: product → image"
+    norm, backbone = detector.norm, detector.backbone
+    pool = PromptPool.restore(backbone, norm, list(images), [load_image(i, backbone.size) for i in images.values()], norm(backbone.encode(list(images.values()))))
+    return Detector(backbone, norm, detector.model, pool, detector.scale, detector.alpha, detector.score_pool)
+
+
+def prompt_tables(detector, samples, seeds=10):
+    "Name, number and table of every way to prompt: chosen, given, drawn, turned, showing a defect, of another product"
+    products, keep = detector.pool.products, dict(keep_maps=True)
+    own = {p: detector.pool[p].image for p in products}
+    yield 'pool', 0, detector.evaluate(samples, **keep)
+    yield 'given', 0, detector.evaluate(samples, prompt='given', **keep)
+    for seed in range(seeds): yield 'random', seed, detector.evaluate(samples, prompt='random', prompt_seeds=[seed], **keep)
+    for turns in (1, 2):
+        turned = {p: np.rot90(image, turns).copy() for p, image in own.items()}
+        yield f'turned {90*turns}°', 0, with_prompts(detector, turned).evaluate(samples, prompt='given', **keep)
+    bad = by_product([s for s in samples if s.label])
+    for seed in range(3):
+        draw = {p: s[int(np.random.default_rng(seed).integers(len(s)))] for p, s in bad.items()}
+        judged = [s for s in samples if s not in draw.values()]                                     # nobody is his own prompt
+        yield 'defective', seed, with_prompts(detector, draw).evaluate(judged, prompt='given', **keep)
+    for k in range(1, len(products)):
+        yield 'wrong product', k, detector.evaluate(samples, prompt={p: products[(i+k)%len(products)] for i, p in enumerate(products)}, **keep)
+
+
+def prompts(args, store, on, samples, name, seed):
+    "Judge with many prompts"
+    if store.find(on=on, name=f'{name}: given', trained_with=seed): return
+    detector, told = trained(args, on, name, samples, seed)
+    store.add(detector.evaluate(samples, keep_maps=True), on=on, name=name, seed=seed, **told)
+    told = {k: told[k] for k in ('steps', 'images_seen')}
+    for how, number, table in prompt_tables(detector, few(samples, 12)):
+        store.add(table, False, **{**told, 'on': on, 'name': f'{name}: {how}', 'number': number, 'seed': f'{seed}_{number}', 'trained_with': seed})
+        print(name, how, number, table.to_frame().loc['mean'].round(3).to_dict(), flush=True)
+
+
+def maps(args, store, on, samples, seed, most=3):
+    "Maps of a few hazelnuts and solar cells by both models, as the model says them, before they are enlarged"
+    groups = by_product([s for s in samples if s.split == 'test' and s.label])
+    groups = {p: own for p, own in groups.items() if p == 'hazelnut' or p.startswith('elpv')} or groups             # those that may be shown
+    shown = L(some(own, most) for own in groups.values()).concat()
+    out = dict(image=np.array(['/'.join(Path(s.name).parts[-2:]) for s in shown]), product=np.array(shown.attrgot('product')))
+    for name in ROWS['maps']:
+        detector, told = trained(args, on, name, samples, seed)
+        table = detector.evaluate(shown, keep_maps=True)
+        errors, logits = table.grids
+        out |= {f'{name}/errors': errors.half().numpy(), f'{name}/scale': detector.scale, f'{name}/alpha': detector.alpha, f'{name}/steps': told['steps']}
+        if logits is not None: out[f'{name}/logits'] = logits.half().numpy()
+    np.savez_compressed(store.folder/(slug('maps', on)+'.npz'), **out)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('table', choices=ROWS)
+    parser.add_argument('changes', nargs='*', help='name=value: changes to the recipe')
+    parser.add_argument('--data', nargs='+', default=['tiles'])
+    parser.add_argument('--preset', default='quick')
+    parser.add_argument('--steps', type=int, default=150, help='0: as many as the recipe says')
+    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
+    parser.add_argument('--rows', nargs='+', help='only these runs')
+    parser.add_argument('--out', default=OUT)
+    parser.add_argument('--save', help='folder for the detectors')
+    args = parser.parse_args()
+    args.changes, args.curve = {k: value(v) for k, v in (c.split('=', 1) for c in args.changes)}, args.table == '1b'
+    on, sets = data_sets(args.data)
+    samples, store = L(sets.values()).concat(), Store(args.out)
+    if args.table == 'maps': return maps(args, store, on, samples, args.seeds[0])
+    for seed in args.seeds:
+        for name in args.rows or ROWS[args.table]:
+            (prompts if args.table == 'prompts' else run)(args, store, on, samples, name, seed)
+            if args.table == '2': apart(args, store, on, sets, name, seed)
+
+
+if __name__ == '__main__': main()

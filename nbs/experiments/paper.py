@@ -1,0 +1,150 @@
+"""What the paper printed, what was run here, and the difference with its interval: shared by the notebooks of this folder.
+
+`paper.csv` holds the results that are printed in Bin-Bin Gao, "Learning to Detect Multi-class Anomalies with Just One Normal Image
+Prompt", ECCV 2024: Tables 1, 2, 4a-d, 5 (pixels), 6 (images), and one sentence of the text. Runs are those that
+`benchmarks/tables.py` left in `scores/`.
+"""
+import json, os, subprocess, sys, warnings
+from functools import lru_cache
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+warnings.filterwarnings('ignore', '.*torch.jit.script', FutureWarning) # given when timm is imported
+
+from onenip.evaluation import _HEADS as HEADS
+from onenip.metrics import METRICS, _draws, _redrawn, aupro, auroc, average_precision, f1_max
+
+HERE = Path(__file__).resolve().parent
+SCORES, TABLES = HERE/'scores', HERE.parent.parent/'benchmarks/tables.py'
+FULL, UNIAD, NEAREST = '4a dynamic+restoration+refiner', '4a none', 'neighbour'
+DRAWS = 500
+
+
+def printed(table, dataset='MVTec AD', product='mean'):
+    "What the paper printed, percent: a row a method"
+    frame = pd.read_csv(HERE/'paper.csv', dtype=dict(table=str))
+    own = frame[(frame.table == table) & (frame.dataset == dataset) & ((frame['product'] == product) if product else True)]
+    if not len(own): raise ValueError(f'table {table!r} of {dataset!r}: not in paper.csv')
+    return own.pivot(index='method' if product else ['product', 'method'], columns='metric', values='value').reindex(own.method.unique() if product else None)
+
+
+def every(folder=None):
+    "All that was run: a dict each; of what was run twice the last"
+    log = Path(folder or SCORES)/'runs.jsonl'
+    lines = map(json.loads, log.read_text(encoding='utf-8').splitlines()) if log.exists() else []
+    return list({(r['on'], r['name'], r['seed']): r for r in lines}.values())
+
+
+def runs(on='tiles', folder=None, **what):
+    "What was run on a data set, those that have `what`"
+    return [r for r in every(folder) if r['on'] == on and all(r.get(k) == v for k, v in what.items())]
+
+
+@lru_cache(None)
+def redrawn(name):
+    "Product → metric → its value (1+DRAWS,): first of the images as they are, then of images drawn anew; the same draws for every run"
+    scores, out = pd.read_csv(SCORES/f'{name}.csv', dtype=dict(product=str)), {}
+    pixels = np.load(SCORES/f'{name}.npz') if (SCORES/f'{name}.npz').exists() else {}
+    for number, (product, own) in enumerate(scores.groupby('product')):
+        labels, n = own.label.to_numpy(), len(own)
+        weights = np.concatenate([np.ones((1, n), np.float32), _draws(labels, DRAWS, np.random.default_rng(number))])
+        hot = np.eye(n)[np.unique(own.image_score, return_inverse=True)[1]]
+        c = _redrawn(weights, hot*labels[:, None], hot*(1-labels[:, None]), hot*labels[:, None])
+        out[product] = dict(zip(METRICS, (auroc(c), average_precision(c), f1_max(c))))
+        if f'{product}/places' not in pixels: continue
+        known = own.index.get_indexer(pixels[f'{product}/places'])
+        c = _redrawn(weights[:, known], *(pixels[f'{product}/{k}'] for k in ('bad', 'good', 'region')))
+        out[product] |= dict(zip(METRICS[3:], (auroc(c), average_precision(c), f1_max(c), aupro(c))))
+    return out
+
+
+def measured(run, metric, products=None):
+    "A metric's mean over products, percent, as it was measured"
+    own = [v[metric] for p, v in run['metrics'].items() if v[metric] is not None and (products is None or p in products)]
+    return 100*np.mean(own) if own else np.nan
+
+
+def draws_of(run, metric, products=None):
+    "A metric's mean over products, percent (1+DRAWS,): first as it was measured, then of images drawn anew"
+    own = redrawn(run['scores'])
+    found = [p for p in products or own if metric in own[p]]
+    return np.concatenate([[measured(run, metric, found)], 100*np.mean([own[p][metric][1:] for p in found], 0)])
+
+
+def by_seed(name, metric, on='tiles', products=None):
+    "Seed → `draws_of` the runs called `name`"
+    return {r['seed']: draws_of(r, metric, products) for r in runs(on, name=name)}
+
+
+def interval(values):
+    "Mean over seeds (s, 1+DRAWS), and its interval of 95 %: seeds and images drawn anew"
+    s, rng = len(values), np.random.default_rng(0)
+    drawn = values[rng.integers(s, size=(DRAWS, s)), np.arange(1, DRAWS+1)[:, None]].mean(1)
+    return values[:, 0].mean(), *np.percentile(drawn, (2.5, 97.5))
+
+
+def difference(a, b, metric, on='tiles', products=None):
+    "What `a` has more than `b`: points, interval, and the points of each seed that both have"
+    a, b = (by_seed(name, metric, on, products) for name in (a, b))
+    seeds = sorted(set(a) & set(b))
+    if not seeds: return dict(gain=np.nan, low=np.nan, high=np.nan, each=[])
+    values = np.stack([a[s]-b[s] for s in seeds])
+    return dict(zip(('gain', 'low', 'high'), interval(values)), each=[round(float(v[0]), 1) for v in values])
+
+
+def beside(paper, rows, metric, on='tiles', first=None):
+    "A row each of `rows` (printed name → run): the paper's number and ours, and what each adds to the `first` row"
+    first, out = first or next(iter(rows)), {}
+    for label, run in rows.items():
+        own = by_seed(run, metric, on)
+        d = difference(run, rows[first], metric, on)
+        length = {r['steps'] for r in runs(on, name=run)}
+        out[label] = {'paper': paper.loc[label, metric], 'ours': interval(np.stack(list(own.values())))[0] if own else np.nan,
+                      'paper, gain': paper.loc[label, metric]-paper.loc[first, metric], 'ours, gain': d['gain'], 'low': d['low'], 'high': d['high'],
+                      'seeds': len(own), 'steps': max(length, default=0), 'each seed': d['each']}
+    return pd.DataFrame.from_dict(out, orient='index').rename_axis(HEADS[metric])
+
+
+def table(frame):
+    "A frame with one decimal, blanks where there is nothing"
+    def one(v):
+        if isinstance(v, list): return ', '.join(f'{x:+.1f}' for x in v)
+        return v if not isinstance(v, float) else '' if np.isnan(v) else f'{v+0.:.1f}'.replace('-0.0', '0.0')
+    return frame.style.format(one)
+
+
+def plot_gains(frames):
+    "The gains in `frames` over their first rows: the paper's hollow, ours with interval"
+    fig, axes = plt.subplots(1, len(frames), figsize=(3.6*len(frames)+1.2, .34*len(frames[0])+.9), dpi=80, sharey=True)
+    for ax, frame in zip(np.atleast_1d(axes), frames):
+        y = np.arange(len(frame))
+        ax.axvline(0, color='.8', lw=1)
+        ax.scatter(frame['paper, gain'], y-.12, facecolor='none', edgecolor='C1', label='paper')
+        ax.errorbar(frame['ours, gain'], y+.12, xerr=np.abs(frame[['low', 'high']].sub(frame['ours, gain'], axis=0)).T, fmt='o', color='C0', ms=4, label='ours')
+        ax.set(yticks=y, yticklabels=frame.index, xlabel=f'{frame.index.name}, points', ylim=(len(frame)-.5, -.5))
+    np.atleast_1d(axes)[0].legend(fontsize=7)
+    fig.tight_layout()
+
+
+def how_small(on='tiles', name=FULL):
+    "One line on the size of the runs"
+    own = runs(on, name=name)
+    if not own: return f'Not run on {on} yet.'
+    r = own[0]
+    small = r['recipe']['name'] not in ('paper', 'official')
+    return (f"{r['backbone']}, {r['size']} px, recipe {r['recipe']['name']}: {r['steps']} steps, {r['images_seen']} images seen, "
+            f"{len(own)} seed{'s'*(len(own) > 1)}, on {', '.join(r['metrics'])}. "
+            + 'The paper: EfficientNet-b4, four layers each, 1,000 epochs of MVTec AD, 3.6 million images seen. These are small runs, no reproduction.'*small)
+
+
+def rerun(*tables):
+    "Run everything of some tables on the folders in ONENIP_DATA (joined as in PATH) with the paper's recipe; the name of the data"
+    data, options = os.environ.get('ONENIP_DATA'), os.environ.get('ONENIP_OPTIONS', '--preset paper --steps 0').split()
+    if not data:
+        print('\n'.join(['ONENIP_DATA is not set, so nothing is trained. With it:', *(f'python benchmarks/tables.py {t} --data $ONENIP_DATA {" ".join(options)}' for t in tables)]))
+        return 'tiles'
+    for t in tables: subprocess.run([sys.executable, str(TABLES), t, '--data', *data.split(os.pathsep), *options], check=True)
+    return '+'.join(Path(f).name for f in data.split(os.pathsep))
