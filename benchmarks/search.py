@@ -111,7 +111,7 @@ def main():
     if args.name.startswith('nearest'): detector, told = NearestNeighbour.fit(samples, Backbone('tf_efficientnet_lite0', **changes), seed=args.seed), {}
     else: detector, told = run(samples, args.preset, args.seed, changes)
     if args.save: detector.save(args.save)
-    line = dict(name=args.name, preset=args.preset, on=args.on, seed=args.seed, changes=changes, threads=torch.get_num_threads(), **told, **evaluate(detector, samples))
+    line = dict(name=args.name, preset=args.preset, on=args.on, seed=args.seed, changes=changes, recipe=detector.info.get('recipe'), threads=torch.get_num_threads(), **told, **evaluate(detector, samples))
     LOG.parent.mkdir(exist_ok=True)
     with LOG.open('a') as f: f.write(json.dumps(line)+'\n')
     for key, row in line['scores'].items():

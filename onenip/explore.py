@@ -404,13 +404,13 @@ def _draw_maps(self:ExplorerView):
     for name, image in drawn.items(): self.pictures[name].value = _img(image, f'{name}: {told[name]}', told[name])
     self.verdict.value = f'<p style="line-height:1.4" role="status">{escape(self._verdict(m))}</p>'
 
-# %% ../nbs/11_explore.ipynb #fe17833f
+# %% ../nbs/11_explore.ipynb #ce53589f
 @patch
 def _verdict(self:ExplorerView, m):
     d, prompts, regions = self.explorer.detector, self.prompts.value, find_regions(m['anomaly_map'], self.threshold.value)
     said = f"Image score {m['image_score']:.3g}. {_many(len(regions), 'region')} above the threshold {self.threshold.value:.2g}."
     c = d.calibration.get(prompts[0]) if len(prompts) == 1 else None
-    if c is None or abs(self.alpha.value-d.alpha) > 1e-6: return f'{said} No p-value: the detector is not calibrated for this prompt and α.'
+    if c is None or c.scoring not in (None, d.scoring) or abs(self.alpha.value-d.alpha) > 1e-6: return f'{said} No p-value: the detector is not calibrated for this prompt and α.'
     anomalous = 'anomalous' if m['image_score'] > c.threshold else 'not anomalous'
     return f"{said} p = {c.p_value(m['image_score']):.2g}, {anomalous} at a false-alarm rate of {c.rate or c.smallest:.2g} ({_many(c.n, 'normal image')})."
 

@@ -71,16 +71,6 @@ class PairDataset:
         prompt = np.random.default_rng((self.seed, i)).choice(self.choices[self.sample(i).product])
         return torch.tensor(self.use[i%len(self.use)]), torch.tensor(prompt), torch.tensor(i), torch.from_numpy(pseudo), torch.from_numpy(mask)
 
-# %% ../nbs/08_training.ipynb #94399b28
-@patch
-def image(self:PairDataset, i):
-    "The normal image of item `i`, uint8 (h w 3); it is kept once it was read, up to a gigabyte in all"
-    place = self.use[i%len(self.use)]
-    if place in self.pixels: return self.pixels[place]
-    image = load_image(self.samples[place], self.size)
-    if (len(self.pixels)+1)*image.nbytes <= 2**30: self.pixels[place] = image
-    return image
-
 # %% ../nbs/08_training.ipynb #499b6a87
 @patch
 def image(self:PairDataset,
