@@ -4,13 +4,14 @@
 
 Prints what was done and how long the page took to answer, or a line `skipped: reason`. Exit code 1 if anything went wrong.
 """
-import shutil, socket, subprocess, sys, tempfile, time
+import os, shutil, socket, subprocess, sys, tempfile, time
 from importlib.util import find_spec
 from pathlib import Path
 
 FLAGS = ('--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking '
          '--disable-component-update --disable-sync').split()
-COMMAND = [sys.executable, '-c', 'import sys; from onenip.cli import main; sys.exit(main())', 'explore']
+# Ctrl-C counts, even if whoever started this runs it in the background and so ignores it.
+COMMAND = [sys.executable, '-c', 'import signal, sys; signal.signal(2, signal.default_int_handler); from onenip.cli import main; sys.exit(main())', 'explore']
 LOAD, ANSWER = 180_000, 30_000 # ms to wait at most; how long it takes is printed, machines differ
 
 
@@ -150,7 +151,7 @@ def main(model, data, folder=None):
     from playwright.sync_api import sync_playwright
     port = free_port()
     photo = next(f for f in sorted(Path(data).rglob('*')) if f.suffix in ('.jpg', '.png'))
-    server = subprocess.Popen([*COMMAND, model, data, f'--port={port}', '--no-browser'], stdout=subprocess.DEVNULL)
+    server = subprocess.Popen([*COMMAND, model, data, f'--port={port}', '--no-browser'], stdout=subprocess.DEVNULL, start_new_session=True)
     try:
         wait_for(port, server)
         with sync_playwright() as p:
@@ -159,7 +160,8 @@ def main(model, data, folder=None):
             browser.close()
     finally:
         server.send_signal(2)
-        server.wait(30)
+        try: server.wait(60)
+        except subprocess.TimeoutExpired: os.killpg(server.pid, 9) # nothing is left behind
     assert server.returncode == 0, f'the command ended with exit code {server.returncode}'
     print('everything answered, no error in the page')
 
