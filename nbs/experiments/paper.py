@@ -71,7 +71,7 @@ def draws_of(run, metric, products=None):
     "A metric's mean over products, percent (1+DRAWS,): first as it was measured, then of images drawn anew"
     own = redrawn(run['scores'])
     found = [p for p in products or own if metric in own[p]]
-    return np.concatenate([[measured(run, metric, found)], 100*np.mean([own[p][metric][1:] for p in found], 0)])
+    return measured(run, metric, found) + 100*np.mean([own[p][metric]-own[p][metric][0] for p in found], 0)     # without what the bins lose
 
 
 def by_seed(name, metric, on='tiles', products=None):
