@@ -5,12 +5,14 @@
 # %% auto #0
 __all__ = ['IMAGE_SUFFIXES', 'Sample', 'load_image', 'load_mask', 'elpv', 'show_images', 'normals', 'by_product', 'check_samples']
 
-# %% ../nbs/00_data.ipynb #07648f2c
+# %% ../nbs/00_data.ipynb #0ea79577
+import base64
 import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -173,6 +175,17 @@ def show_images(
         if titles is not None: ax.set_title(titles[i], fontsize=7, pad=2)
     fig.tight_layout(pad=.3)
     return fig
+
+# %% ../nbs/00_data.ipynb #e77a2940
+def _base64(
+    im, # PIL image
+    kind:str, # 'PNG' or 'JPEG'
+    **options # of PIL's `save`
+) -> str:
+    "`im` as a file of that kind, in base64"
+    file = BytesIO()
+    im.save(file, kind, **options)
+    return base64.b64encode(file.getvalue()).decode()
 
 # %% ../nbs/00_data.ipynb #ed48c89d
 def _make_folder(path):

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['doctor']
 
-# %% ../nbs/10b_doctor.ipynb #8d8c13bc
+# %% ../nbs/10b_doctor.ipynb #a7aa7cc1
 import numpy as np
 import pandas as pd
 import torch
@@ -16,7 +16,7 @@ from scipy.stats import binom
 from .data import Sample, by_product, normals
 from .inference import Detector
 from .prompts import cosine
-from .readers import Finding, _finding, _many, survey
+from .readers import _finding, _many, survey
 
 # %% ../nbs/10b_doctor.ipynb #5844dd90
 def _encode(detector, samples): return detector.norm(detector.backbone.encode(samples))

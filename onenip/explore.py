@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Explorer', 'ExplorerView', 'explore']
 
-# %% ../nbs/11_explore.ipynb #c61d3d31
+# %% ../nbs/11_explore.ipynb #2ca32d55
 from functools import partial, wraps
 from html import escape
 from io import BytesIO
@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from fastcore.basics import patch
 from fastcore.foundation import L
-from PIL import Image, ImageOps
+from PIL import Image
 
 from .data import Sample, by_product, load_image
-from .decisions import find_regions
+from .decisions import find_regions, region_mask
 from .inference import Detector, maps_of
 from .refiner import fuse, image_score
 from .report import _data_url, heat_map
@@ -179,7 +179,7 @@ def scores(self:Explorer,
     "The image score of `photo` under each prompt of the pool"
     return {p: self.maps(photo, p, alpha)['image_score'] for p in self.detector.pool}
 
-# %% ../nbs/11_explore.ipynb #273c81c0
+# %% ../nbs/11_explore.ipynb #9908181e
 @patch
 def upload(self:Explorer,
     name:str, # of the file
@@ -188,7 +188,7 @@ def upload(self:Explorer,
     "Add a photo that is not among the samples"
     try:
         im = Image.open(BytesIO(content))
-        im.load(); ImageOps.exif_transpose(im, in_place=True)
+        im.load()
         pixels = load_image(im)
     except Exception as e: raise ValueError(f'{name} is not a readable image ({type(e).__name__}): choose another file') from e
     sample = Sample(pixels, self.choice(Sample(pixels, 'upload')), split='test')
@@ -210,7 +210,7 @@ def _tile(images, size):
     for k, t in enumerate(tiles): out[k//n*len(t):(k//n+1)*len(t), k%n*len(t):(k%n+1)*len(t)] = t
     return out
 
-# %% ../nbs/11_explore.ipynb #47478ae1
+# %% ../nbs/11_explore.ipynb #471edeb1
 @patch
 def draw(self:Explorer,
     photo:Sample,
@@ -226,7 +226,7 @@ def draw(self:Explorer,
     paint = lambda name, top, mask=None: heat_map(image, m[name], 0, top, mask, cmap, overlay)
     out = dict(photo=image, prompt=_tile([self._pixels(p) for p in prompts], len(image)), residual=paint('residual_map', self.top))
     if m['refined_map'] is not None: out['refined'] = paint('refined_map', 1)
-    return out | dict(fused=paint('anomaly_map', self.top, None if threshold is None else m['anomaly_map'] > threshold))
+    return out | dict(fused=paint('anomaly_map', self.top, None if threshold is None else region_mask(m['anomaly_map'], threshold)))
 
 # %% ../nbs/11_explore.ipynb #46ee1d8b
 @patch

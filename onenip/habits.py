@@ -5,9 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/09f_habits.ipynb #b82980a1
-import base64
-import io
+# %% ../nbs/09f_habits.ipynb #de70f88c
 from html import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,7 +18,7 @@ from fastcore.foundation import L
 from matplotlib import colormaps
 from PIL import Image
 
-from .data import load_image, show_images
+from .data import _base64, load_image, show_images
 from .inference import Detector, Prediction
 from .prompts import PromptPool
 from .training import EpochLoader, OneNIPLearner
@@ -40,7 +38,7 @@ def show_batch(self:EpochLoader,
     titles = [name for name in ('target', 'prompt', 'pseudo-anomaly', 'mask') for _ in range(most)]
     return show_images([*photos, *pseudo, *masks], titles, cols=most, **{'cmap': 'gray', **kw})
 
-# %% ../nbs/09f_habits.ipynb #05e02a36
+# %% ../nbs/09f_habits.ipynb #be64cab8
 @patch
 def show_results(self:OneNIPLearner,
     max_n:int=6, # pseudo-anomalies
@@ -48,8 +46,8 @@ def show_results(self:OneNIPLearner,
     **kw # for `show_images`
 ): # matplotlib figure
     "Show residual, refined and fused map of pseudo-anomalies of images held back from training"
-    data, bank = self.dls.valid.dataset, self.dls.bank
-    places = range(min(max_n, len(bank.held)))
+    data = self.dls.valid.dataset
+    places = range(min(max_n, len(data)))
     pseudo, masks = zip(*[data.pseudo(k) for k in places])
     found = (detector or self.detector()).predict(list(pseudo), [data.sample(k).product for k in places])
     rows = {'pseudo-anomaly': pseudo, 'mask': masks, **{k: found.attrgot(f'{k}_map') for k in ('residual', 'refined')}, 'fused': found.attrgot('anomaly_map')}
@@ -69,13 +67,11 @@ def lr_find(self:OneNIPLearner,
         try: return Learner.lr_find(self, **kw)
         finally: data.kept = kept; [setattr(self, k, v) for k, v in before.items()]
 
-# %% ../nbs/09f_habits.ipynb #c3779c1e
+# %% ../nbs/09f_habits.ipynb #b91448ba
 def _picture(image, name, side):
     "HTML of a small PNG of `image` (h w 3), or of a map (h w) in colours, with its `name` below"
     if image.ndim == 2: image = (255*colormaps['magma']((image-image.min())/max(np.ptp(image), 1e-12))[..., :3]).astype(np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(image).resize((side, side), Image.BILINEAR).save(file, 'PNG')
-    src = base64.b64encode(file.getvalue()).decode()
+    src = _base64(Image.fromarray(image).resize((side, side), Image.BILINEAR), 'PNG')
     return f'<figure style="margin:2px;text-align:center"><img src="data:image/png;base64,{src}" alt="{escape(name)}"><figcaption>{escape(name)}</figcaption></figure>'
 
 def _shown(text, pictures, side):

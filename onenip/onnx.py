@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['OnnxDetector']
 
-# %% ../nbs/09d_onnx.ipynb #63cddd45
+# %% ../nbs/09d_onnx.ipynb #20e2cacb
 import base64
 import json
 import logging
@@ -22,7 +22,7 @@ from fastcore.foundation import L
 from PIL import Image
 from torch import nn, Tensor
 
-from .data import Sample, _make_folder, _replace, load_image
+from .data import Sample, _base64, _make_folder, _replace, load_image
 from .decisions import Calibration
 from .inference import Detector, Predictor, _versions, maps_of
 from .prompts import PromptPool
@@ -51,19 +51,13 @@ class _Graph(nn.Module):
         maps = (anomaly, residual) if refined is None else (anomaly, residual, refined)
         return image_score(anomaly, d.score_pool), which, similarities.gather(1, which[:, None])[:, 0], *maps
 
-# %% ../nbs/09d_onnx.ipynb #57730e63
+# %% ../nbs/09d_onnx.ipynb #70bc9acd
 _FORMAT = 1
-
-def _png(image):
-    "`image` (h w 3) as PNG in base64"
-    file = BytesIO()
-    Image.fromarray(image).save(file, 'PNG')
-    return base64.b64encode(file.getvalue()).decode()
 
 def _metadata(detector):
     "What a file says of itself beside its graph"
     b, keep = detector.backbone, ('score_pool', 'info')
-    return dict(format=_FORMAT, size=b.size, products=detector.pool.products, prompts=[_png(i) for i in detector.pool.images], backbone=b.name,
+    return dict(format=_FORMAT, size=b.size, products=detector.pool.products, prompts=[_base64(Image.fromarray(i), 'PNG') for i in detector.pool.images], backbone=b.name,
                 model=detector.model.config, scale=float(detector.scale), alpha=float(detector.alpha), about=detector.about,
                 calibration={p: c.asdict() for p, c in detector.calibration.items()}, **{k: getattr(detector, k) for k in keep}, versions=_versions())
 

@@ -5,13 +5,12 @@
 # %% auto #0
 __all__ = ['SIDE', 'write_predictions']
 
-# %% ../nbs/10d_predictions.ipynb #a66828a4
+# %% ../nbs/10d_predictions.ipynb #bbc9abd3
 import json
 from bisect import insort
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from fastprogress.fastprogress import progress_bar
 

@@ -5,23 +5,19 @@
 # %% auto #0
 __all__ = ['heat_map', 'write_report']
 
-# %% ../nbs/10a_report.ipynb #0788afce
-import base64
-import io
-from importlib.resources import files
+# %% ../nbs/10a_report.ipynb #59e4e698
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
-from jinja2 import Environment
+from jinja2 import Environment, PackageLoader
 from matplotlib import colormaps
 from PIL import Image, ImageFilter
 
-from .data import _make_folder, load_mask
+from .data import _base64, _make_folder, load_mask
 from .evaluation import Table
 from .inference import Detector
 
-# %% ../nbs/10a_report.ipynb #b199ea60
+# %% ../nbs/10a_report.ipynb #7df80ea7
 def heat_map(
     image:np.ndarray, # uint8 (h w 3)
     anomaly_map:np.ndarray, # (h w)
@@ -41,10 +37,9 @@ def heat_map(
 
 def _data_url(image, side=None):
     "JPEG of `image` (h w 3), made smaller if a `side` is given, as a data URL"
-    im, buffer = Image.fromarray(image), io.BytesIO()
+    im = Image.fromarray(image)
     if side: im.thumbnail((side, side))
-    im.save(buffer, 'JPEG', quality=88)
-    return 'data:image/jpeg;base64,' + base64.b64encode(buffer.getvalue()).decode()
+    return f"data:image/jpeg;base64,{_base64(im, 'JPEG', quality=88)}"
 
 # %% ../nbs/10a_report.ipynb #c6d05030
 def _groups(scores, threshold):
@@ -95,7 +90,7 @@ def _table(table):
     "What the page says of one table"
     return dict(lines=table._lines(_SHOWN), below=table._below(), card=table.card._lines(), comparability=table.card._words())
 
-# %% ../nbs/10a_report.ipynb #a4040b06
+# %% ../nbs/10a_report.ipynb #18eb0b89
 def write_report(
     detector:Detector,
     table:Table, # from `detector.evaluate(samples)`
@@ -116,6 +111,6 @@ def write_report(
 
 def _write_page(folder, template, **what):
     "`report.html` from a template of the package"
-    page = Environment(autoescape=True).from_string((files('onenip')/'assets'/template).read_text(encoding='utf-8'))
+    page = Environment(autoescape=True, loader=PackageLoader('onenip', 'assets')).get_template(template)
     (folder/'report.html').write_text(page.render(**what), encoding='utf-8')
     return folder/'report.html'
