@@ -26,11 +26,11 @@ def setup(args):
 
 
 def machine(device):
-    "Name of the processor or GPU"
+    "Name of the processor or GPU; a processor's with the widest instructions that torch uses"
     if device.type == 'cuda': return torch.cuda.get_device_name(device)
     info = Path('/proc/cpuinfo')
     names = [line.split(':')[1].strip() for line in info.read_text().splitlines() if line.startswith('model name')] if info.exists() else []
-    return names[0] if names else platform.processor() or platform.machine()
+    return f'{names[0] if names else platform.processor() or platform.machine()}, {torch.backends.cpu.get_cpu_capability()}'
 
 
 def take_turns(candidates, rounds, device=torch.device('cpu')):

@@ -38,7 +38,8 @@ def _is_terminal(): return sys.stdout.isatty()                       # bars are 
 def demo(
     out:str='onenip-demo', # folder for the report and the trained detector
     seed:int=0, # of everything random
-    epochs:int=12 # rounds of 50 training steps
+    epochs:int=12, # rounds of 50 training steps
+    minutes:float=5 # for training: fewer rounds where the machine is slow
 ):
     "Train one model for hazelnuts and two kinds of solar cell, evaluate it and write a report (about 6 minutes on 2 cores)"
     start = perf_counter()
@@ -54,8 +55,9 @@ def demo(
         bad = sum(s.label for s in test)
         _say(f'{product}: {len(normals(own))} normal images to train on, {len(test)-bad} normal and {bad} defective ones to test on')
     _say(*CREDITS)
-    _say(f'Training one model for all of them, {epochs} rounds of 50 steps ...')
-    detector = train(samples, 'quick', seed=seed, held_back=.2, epochs=epochs)
+    _say(f'Training one model for all of them, {epochs} rounds of 50 steps or as many as fit into {minutes:g} minutes ...')
+    detector = train(samples, 'quick', seed=seed, held_back=.2, epochs=epochs, minutes=minutes)
+    if detector.info['epochs'] < epochs: _say(f"This machine had the time for {detector.info['epochs']} rounds of {epochs}: with --minutes 60 it trains them all")
     detector.save(out/'detector')
     _say('Evaluating on images it has not seen ...')
     table = detector.evaluate(samples, progress=True)
@@ -95,6 +97,7 @@ def train(
     out:str='onenip-model', # folder for the detector
     preset:str=None, # recipe; by default quick on a processor and paper on a GPU
     epochs:int=None, # by default the recipe's
+    minutes:float=None, # train for about so long, whatever number of epochs that is on this machine
     weights:str=None, # file with the backbone's weights; by default they are fetched
     held_back:float=.1, # share of the normal images kept to calibrate with
     seed:int=0 # of everything random
@@ -108,9 +111,10 @@ def train(
     from onenip.runs import Announce
     samples, out = get_samples(data), _make_folder(out)
     if (out/'detector.json').exists(): raise ValueError(f'{out} holds a detector already: give another folder, --out FOLDER, or take that one away')
-    preset = get_preset(preset or ('quick' if default_device().type == 'cpu' else 'paper'), **({} if epochs is None else dict(epochs=epochs)))
+    preset = get_preset(preset or ('quick' if default_device().type == 'cpu' else 'paper'))
     backbone = _weights(preset.backbone, preset.size, preset.official_padding, weights)
-    detector = inference.train(samples, preset, backbone, seed, held_back=held_back, resume=out/'checkpoint', cbs=Announce(quiet=not _is_terminal()))
+    detector = inference.train(samples, preset, backbone, seed, held_back=held_back, resume=out/'checkpoint', minutes=minutes,
+                               **({} if epochs is None else dict(epochs=epochs)), cbs=Announce(quiet=not _is_terminal()))
     detector.save(out)
     shutil.rmtree(out/'checkpoint')
     _say(detector, *(f'{p}: {c!r}' for p, c in detector.calibration.items()), f'\nNext: onenip predict {out} PHOTOS')

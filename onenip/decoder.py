@@ -42,10 +42,10 @@ class BidirectionalLayer(nn.Module):
         pos:Tensor, # positions (n width)
         mask:Tensor=None # added to attention logits (n n)
     ) -> tuple: # prompt and target tokens, each (b n width)
-        p = self.norm1(p + self.dropout(self.prompt_to_image(p+pos, f+pos, f, mask)))
+        p = self.norm1(p + self.dropout(self.prompt_to_image(p, f, pos, mask)))
         change = self.mlp(p)
         p = self.norm2(p + self.dropout(change))
-        if self.version == 2: change = self.image_to_prompt(f+pos, p+pos, p, mask)
+        if self.version == 2: change = self.image_to_prompt(f, p, pos, mask)
         return p, self.norm3(f + self.dropout(change))
 
 # %% ../nbs/03_decoder.ipynb #c497773a
@@ -65,7 +65,7 @@ class BidirectionalDecoder(nn.Module):
         mask:Tensor=None # added to the logits of all attentions but the last (n n)
     ) -> Tensor: # restored tokens (b n width)
         for layer in self.layers: p, f = layer(p, f, pos, mask)
-        return self.norm(p + self.dropout(self.final_attn(p+pos, f+pos, f)))
+        return self.norm(p + self.dropout(self.final_attn(p, f, pos)))
 
 # %% ../nbs/03_decoder.ipynb #440710d5
 class UnidirectionalLayer(nn.Module):
@@ -88,8 +88,8 @@ class UnidirectionalLayer(nn.Module):
         mask:Tensor=None # added to attention logits (n n)
     ) -> Tensor: # (b n width)
         e = self.query.expand_as(mem) if query is None else query
-        t = self.norm1(e + self.dropout(self.image_attn(e+pos, mem+pos, mem, mask)))
-        t = self.norm2(t + self.dropout(self.output_attn(t+pos, out+pos, out, mask)))
+        t = self.norm1(e + self.dropout(self.image_attn(e, mem, pos, mask)))
+        t = self.norm2(t + self.dropout(self.output_attn(t, out, pos, mask)))
         return self.norm3(t + self.dropout(self.linear2(self.dropout(F.relu(self.linear1(t))))))
 
 # %% ../nbs/03_decoder.ipynb #ce5b3fa8

@@ -54,43 +54,49 @@ def _random_bits(x):
     n = x.numel()
     return torch.empty(n//4+1, dtype=torch.int64).random_(-2**63, None).view(torch.int16)[:n].view(x.shape)
 
-def _kept(bits, p, dtype):
-    "1 where dropout keeps an element, 0 (with probability `p`) where not"
+def _kept(bits, p, out):
+    "Fill `out` with 1 where dropout keeps an element, 0 (with probability `p`) where not"
     lowest = min(round(p*2**16), 2**16-1)-2**15
-    return torch.ge(bits, lowest, out=torch.empty(bits.shape, dtype=dtype))           # straight to numbers: torch is slow at bools
+    return torch.ge(bits, lowest, out=out)                           # straight to numbers: torch is slow at bools
 
 # %% ../nbs/02_encoder.ipynb #6e007699
 class FastDropout(nn.Dropout):
     "`nn.Dropout` that is fast on a processor too"
     def forward(self, x:Tensor) -> Tensor: # of any shape
         if not (self.training and _is_slow_at_dropout(x, self.p)): return super().forward(x)
-        return x*_kept(_random_bits(x), self.p, x.dtype)*(1/(1-self.p))
+        return x*_kept(_random_bits(x), self.p, torch.empty_like(x, requires_grad=False)).mul_(1/(1-self.p))
 
 # %% ../nbs/02_encoder.ipynb #52dde4c9
+def _product(a, b, scale, out):
+    "Write scale·a·b to `out`"
+    return torch.baddbmm(out, a, b, beta=0, alpha=scale, out=out)
+
 class _DroppingAttention(torch.autograd.Function):
-    "softmax(q·k + mask), of which some weights are dropped, times v: (b heads n d) → (b heads n d), image by image"
+    "softmax(q·k/√d + mask), of which some weights are dropped, times v: (b heads n d) → (b heads n d), image by image"
     @staticmethod
     def forward(ctx, q, k, v, mask, p):
-        outs, saved, exact = [], [], torch.promote_types(q.dtype, torch.float32)
-        for qi, ki, vi in zip(q, k, v):
-            logits = qi.to(exact)@ki.to(exact).mT                    # with all digits where the rest is bfloat16, as graphics cards do it
-            weights = (logits if mask is None else logits.add_(mask)).softmax(-1).to(v.dtype)
-            bits = _random_bits(weights)
-            outs.append((weights*_kept(bits, p, v.dtype))@vi)
-            saved += [weights, bits]
-        ctx.p = p
-        ctx.save_for_backward(q, k, v, *saved)
-        return torch.stack(outs).mul_(1/(1-p))
+        exact = torch.promote_types(q.dtype, torch.float32)          # logits have all digits where the rest is bfloat16, as graphics cards do it
+        weights = v.new_empty(*q.shape[:3], k.shape[2])
+        bits, out, kept = _random_bits(weights), torch.empty_like(q, dtype=v.dtype), torch.empty_like(weights[0])
+        ctx.p, ctx.scale = p, q.shape[-1]**-.5
+        hidden = torch.zeros((), dtype=exact) if mask is None else mask
+        for qi, ki, vi, wi, bi, oi in zip(q.to(exact), k.to(exact), v, weights, bits, out):
+            wi.copy_(torch.baddbmm(hidden, qi, ki.mT, alpha=ctx.scale).softmax(-1))
+            _product(_kept(bi, p, kept).mul_(wi), vi, 1/(1-p), oi)
+        ctx.save_for_backward(q, k, v, weights, bits)
+        return out
 
     @staticmethod
     def backward(ctx, grad):
-        q, k, v, *saved = ctx.saved_tensors
-        grads = []
-        for qi, ki, vi, gi, weights, bits in zip(q, k, v, grad*(1/(1-ctx.p)), saved[::2], saved[1::2]):
-            kept = _kept(bits, ctx.p, v.dtype)
-            dlogits = torch._softmax_backward_data((gi@vi.mT).mul_(kept), weights, -1, v.dtype)
-            grads.append((dlogits@ki, dlogits.mT@qi, kept.mul_(weights).mT@gi))
-        return *map(torch.stack, zip(*grads)), None, None
+        q, k, v, weights, bits = ctx.saved_tensors
+        dq, dk, dv, kept = *map(torch.empty_like, (q, k, v)), torch.empty_like(weights[0])
+        for qi, ki, vi, wi, bi, gi, dqi, dki, dvi in zip(q, k, v, weights, bits, grad, dq, dk, dv):
+            dweights = _product(gi, vi.mT, 1/(1-ctx.p), torch.empty_like(kept)).mul_(_kept(bi, ctx.p, kept))
+            dlogits = torch._softmax_backward_data(dweights, wi, -1, v.dtype)
+            _product(kept.mul_(wi).mT, gi, 1/(1-ctx.p), dvi)
+            _product(dlogits, ki, ctx.scale, dqi)
+            _product(dlogits.mT, qi, ctx.scale, dki)
+        return dq, dk, dv, None, None
 
 # %% ../nbs/02_encoder.ipynb #35705fd5
 def _attend(q, k, v, mask, dropout):
@@ -98,12 +104,12 @@ def _attend(q, k, v, mask, dropout):
     dropping = _is_slow_at_dropout(q, dropout)
     if not dropping and (q.device.type != 'cpu' or q.dtype != torch.bfloat16): return F.scaled_dot_product_attention(q, k, v, mask, dropout)
     with torch.autocast('cpu', enabled=False):
-        if dropping: return _DroppingAttention.apply(q*q.shape[-1]**-.5, k, v, mask, dropout)
+        if dropping: return _DroppingAttention.apply(q, k, v, mask, dropout)
         return F.scaled_dot_product_attention(q.float(), k.float(), v.float(), mask, dropout)
 
 # %% ../nbs/02_encoder.ipynb #ed974f85
 class Attention(nn.Module):
-    "Multi-head attention with packed projections; queries, keys and values come separately"
+    "Multi-head attention with packed projections: tokens look at those of a memory, or at each other"
     def __init__(self,
         width:int, # of a token
         heads:int, # must divide `width`
@@ -117,20 +123,29 @@ class Attention(nn.Module):
         self.out_proj = nn.Linear(width, width)
         nn.init.xavier_uniform_(self.in_proj_weight)
 
-    def _project(self, part, x):
-        "Project `x` by part 0 (q), 1 (k) or 2 (v): (b n width) → (b heads n width/heads)"
-        w, bias = self.in_proj_weight.chunk(3)[part], self.in_proj_bias.chunk(3)[part]
-        return F.linear(x, w, bias).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+    def _project(self, x, mem, pos):
+        "Queries of `x`, keys and values of `mem`, (b heads n width/heads); positions are in queries and keys"
+        w, bias, width = self.in_proj_weight, self.in_proj_bias, len(self.in_proj_weight)//3
+        linear = lambda t, a, b: F.linear(t, w[a*width:b*width], bias[a*width:b*width])
+        if len(x) == 1: q, k, v = linear(x+pos, 0, 1), linear(mem+pos, 1, 2), linear(mem, 2, 3)
+        else:                                                        # a batch: positions are projected once for all, the rest in as few products as can be
+            q, k, v = linear(x, 0, 3).chunk(3, -1) if mem is x else (linear(x, 0, 1), *linear(mem, 1, 3).chunk(2, -1))
+            pos_q, pos_k = F.linear(pos, w[:2*width]).chunk(2, -1)
+            q, k = q+pos_q, k+pos_k
+        return [t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (q, k, v)]
 
-    def forward(self, q:Tensor, k:Tensor, v:Tensor, mask:Tensor=None) -> Tensor:
-        "Each query's mixture of values, (b n width); `mask` (n n) is added to the logits"
-        q, k, v = (self._project(i, x) for i, x in enumerate((q, k, v)))              # (b heads n width/heads)
-        out = _attend(q, k, v, mask, self.dropout if self.training else 0.)
-        return self.out_proj(out.transpose(1, 2).flatten(2))                          # (b n width)
+    def forward(self,
+        x:Tensor, # tokens that look (b n width)
+        mem:Tensor, # tokens they look at (b n width)
+        pos:Tensor, # positions, added to queries and keys (n width)
+        mask:Tensor=None # added to the logits (n n)
+    ) -> Tensor: # each one's mixture of values (b n width)
+        out = _attend(*self._project(x, mem, pos), mask, self.dropout if self.training else 0.)
+        return self.out_proj(out.transpose(1, 2).flatten(2))
 
-    def weights(self, q:Tensor, k:Tensor, mask:Tensor=None) -> Tensor:
+    def weights(self, x:Tensor, mem:Tensor, pos:Tensor, mask:Tensor=None) -> Tensor:
         "Who looks at whom, (b heads n n); rows add up to 1"
-        q, k = self._project(0, q), self._project(1, k)
+        q, k, _ = self._project(x, mem, pos)
         logits = q@k.transpose(-2, -1)/q.shape[-1]**.5
         return (logits if mask is None else logits+mask).softmax(-1)
 
@@ -165,8 +180,7 @@ class EncoderLayer(nn.Module):
         pos:Tensor, # positions (n width)
         mask:Tensor=None # added to attention logits (n n)
     ) -> Tensor: # (b n width)
-        placed = x+pos
-        x = self.norm1(x + self.dropout(self.self_attn(placed, placed, x, mask)))
+        x = self.norm1(x + self.dropout(self.self_attn(x, x, pos, mask)))
         return self.norm2(x + self.dropout(self.linear2(self.dropout(F.relu(self.linear1(x))))))
 
 # %% ../nbs/02_encoder.ipynb #0a88b34d

@@ -106,7 +106,7 @@ def _attentions(self:Explorer):
 def _run(self:Explorer, photo, prompt):
     "The grids of `photo`, see `Detector._grids`, and (side that asks, layer) → function that gives the weights of that attention"
     known, asked = isinstance(prompt, str), {}
-    def note(key, attn, args): asked[key] = partial(attn.weights, args[0], args[1], *args[3:])       # q, k, mask without v
+    def note(key, attn, args): asked[key] = partial(attn.weights, *args)
     hooks = [attn.register_forward_pre_hook(partial(note, key)) for key, attn in self._attentions().items()]
     which = torch.tensor([self.detector.pool.index(prompt) if known else 0], device=self.detector.device)
     try: return self.detector._grids(self._feats(photo), which, None if known else self._feats(prompt)), asked

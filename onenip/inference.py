@@ -40,7 +40,7 @@ from .model import OneNIP
 from .prompts import PromptPool
 from .refiner import fuse, image_score, refined_map
 from .recipes import Preset, get_preset
-from .runs import several
+from .runs import epochs_within, several
 from .training import onenip_dls, onenip_learner
 
 # %% ../nbs/09_inference.ipynb #99fc199c
@@ -417,6 +417,7 @@ def train(
     cache=True, # where features of normal images are kept on disk, see `cache_folder`; False: nowhere
     cbs=None, # more fastai callbacks
     resume:str|Path=None, # folder for a checkpoint after every epoch; if there is one of this run, it goes on from there
+    minutes:float=None, # train for about so long on this machine, at most `epochs` if these are given; None: the recipe's epochs
     **kw # changes to the recipe: fields of `Preset`, arguments of `OneNIP`
 ) -> Detector:
     "Train one model for all products of `samples`"
@@ -427,7 +428,8 @@ def train(
     dls = onenip_dls(samples, backbone, bs=preset.bs, seed=seed, textures=textures, held_back=held_back, prompt_mode=preset.prompt_mode,
                      epoch_steps=preset.epoch_steps, standardise=preset.standardise, reuse=preset.reuse, num_workers=num_workers, device=device, cache=cache)
     learn = onenip_learner(dls, preset, seed, cbs)
-    with several(learn): learn.fit_onenip(resume=resume)
+    epochs = None if minutes is None else epochs_within(learn, minutes, resume, kw.get('epochs'))
+    with several(learn): learn.fit_onenip(epochs, resume=resume)
     return learn.detector()
 
 # %% ../nbs/09_inference.ipynb #47bb1050
