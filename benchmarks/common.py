@@ -1,5 +1,5 @@
 "What the benchmarks share: taking turns, the log, and the peak of the machine."
-import argparse, json, os, platform, time
+import argparse, json, os, platform, subprocess, time
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +19,9 @@ def parser(doc, **kw):
 
 
 def setup(args):
-    "The device, with the number of threads set"
+    "The device, with the number of threads set; a process has no more cores than that, so that reading ahead is no advantage"
     torch.set_num_threads(args.threads)
+    if args.device == 'cpu' and hasattr(os, 'sched_setaffinity'): os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:args.threads])
     if args.device == 'cuda' and not torch.cuda.is_available(): raise SystemExit('no GPU is at hand: run with --device cpu, or on a machine that has one')
     return torch.device(args.device)
 
@@ -36,8 +37,9 @@ def machine(device):
 def take_turns(candidates, rounds, device=torch.device('cpu')):
     "Name → wall and processor seconds of each of `rounds` calls; candidates take turns, so that other load meets all of them"
     times = {name: dict(wall=[], cpu=[]) for name in candidates}
+    order = list(candidates.items())
     for turn in range(rounds+1):
-        for name, f in candidates.items():
+        for name, f in order[turn%len(order):]+order[:turn%len(order)]:      # nobody always comes after the same one
             wall, cpu = time.perf_counter(), time.process_time()
             f()
             if device.type == 'cuda': torch.cuda.synchronize()
@@ -58,7 +60,9 @@ def report(args, device, bench, case, times, against='reference', n=1, unit='s',
 
 def log(args, device, bench, **fields):
     "Add a line to the log"
-    line = dict(bench=bench, device=device.type, machine=machine(device), threads=args.threads, torch=torch.__version__, **fields)
+    commit = subprocess.run(['git', 'describe', '--always', '--dirty'], capture_output=True, text=True, cwd=Path(__file__).parent).stdout.strip()
+    line = dict(bench=bench, device=device.type, machine=machine(device), cores=os.cpu_count(), threads=args.threads, torch=torch.__version__, commit=commit,
+                date=time.strftime('%Y-%m-%d'), **fields)
     args.log.parent.mkdir(exist_ok=True)
     with args.log.open('a') as f: f.write(json.dumps(line)+'\n')
 

@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 python benchmarks/inference.py paper      # or quick; --threads 2, --device cuda; needs pip install 'onenip[onnx]'
 
 The reference (plain.py) is the method as one writes it down first: the prompt image goes through backbone and encoder with every image, the backbone
-is not cut behind its last used stage, attention is torch's nn.MultiheadAttention, the mask is built in every forward. It is told
+is not cut behind its last used stage, attention is torch's nn.MultiheadAttention, the mask is built in every forward; `reference, fused attention` does not ask it for weights. Both are told
 the product. Results must agree before anything is timed. All candidates take turns in one process, so that other load on the machine
 meets all of them; medians and their ratios are printed. Weights are random where none are installed: that changes no duration.
 """
@@ -23,11 +23,11 @@ MODELS = dict(paper=('tf_efficientnet_b4', dict()), quick=('tf_efficientnet_lite
 
 class Reference:
     "The whole detector, written plainly, with the weights of `detector`"
-    def __init__(self, detector):
+    def __init__(self, detector, **kw):
         b, self.detector = detector.backbone, detector
         self.features = plain.Features(b, detector.norm).to(b.device)
         layers = {k: detector.model.config[k] for k in ('encoder_layers', 'decoder_layers')}
-        self.head = plain.Head(b.channels, b.grid, **layers).eval().to(b.device)
+        self.head = plain.Head(b.channels, b.grid, **layers, **kw).eval().to(b.device)
         self.head.load_state_dict(detector.model.state_dict())
 
     @torch.no_grad()
@@ -68,14 +68,14 @@ def main():
     args = p.parse_args()
     device = setup(args)
     detector = make_detector(args.model, device)
-    reference, ours = Reference(detector), dict(predict=detector)
+    references, ours = {'reference': Reference(detector), 'reference, fused attention': Reference(detector, need_weights=False)}, dict(predict=detector)
     files = ([s.image for s in hazelnut().filter(lambda s: s.split == 'test')]*3)[:64]
     with tempfile.TemporaryDirectory() as folder:
         if device.type == 'cpu': ours['onnx'] = OnnxDetector(detector.export_onnx(Path(folder)/'model.onnx'), threads=args.threads)
-        check_agreement(reference, ours.values(), files[:4])
+        for reference in references.values(): check_agreement(reference, ours.values(), files[:4])
         predict = lambda images: {name: lambda d=d: d.predict(images) for name, d in ours.items()}
-        one = dict(reference=lambda: reference(files[:1], 'hazelnut'), **predict(files[0]))
-        many = dict(reference=lambda: [reference(files[i:i+16], 'hazelnut') for i in range(0, len(files), 16)], **predict(files))
+        plainly = lambda images: {name: lambda r=r: [r(images[i:i+16], 'hazelnut') for i in range(0, len(images), 16)] for name, r in references.items()}
+        one, many = {**plainly(files[:1]), **predict(files[0])}, {**plainly(files), **predict(files)}
         report(args, device, 'inference', f'{args.model}, one image', take_turns(one, 3*args.rounds, device), unit='ms')
         report(args, device, 'inference', f'{args.model}, batches of 16', take_turns(many, -(-args.rounds//2), device), n=len(files), unit='ms')
 

@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 python benchmarks/loop.py lite0                        # or b4; --threads 2 --workers 2, --device cuda --workers 12 --bs 64
 
 The reference (plain.py) sends target, pseudo-anomaly and prompt of every sample through the whole backbone in every step, in single precision; both make
-their pseudo-anomalies by the same function. Recipe `paper`, 4+4 layers. `waiting` is the share of the time in which a step waits for its batch.
+their pseudo-anomalies by the same function. onenip keeps what it has read and resized (up to a gigabyte, in each worker); the reference reads its files again. Recipe `paper`, 4+4 layers. `waiting` is the share of the time in which a step waits for its batch.
 The b4 has random weights: that changes no duration. Images are hazelnuts, enlarged to PNG files of `--pixels` a side.
 """
 import tempfile, time

@@ -1,7 +1,8 @@
 """The reference that the benchmarks compare with: the method as one writes it down first.
 
-Attention is torch's nn.MultiheadAttention, the prompt is encoded with every target, the mask is built in every forward pass, the backbone is
-not cut behind its last used stage. Parameters have the names of `OneNIP`, so both can have the same weights.
+Attention is torch's nn.MultiheadAttention as it is called when nothing is said, so it returns its weights, which the release does not use either; `need_weights=False`
+takes torch's fused attention instead. The prompt is encoded with every target, the mask is built in every forward pass, the backbone is not cut behind its last used stage.
+Parameters have the names of `OneNIP`, so both can have the same weights.
 """
 import timm
 import torch
@@ -10,20 +11,22 @@ from torch import nn
 
 
 class EncoderLayer(nn.Module):
-    def __init__(self, dropout):
+    def __init__(self, dropout, need_weights):
         super().__init__()
+        self.how = dict(need_weights=need_weights)
         self.self_attn = nn.MultiheadAttention(256, 8, dropout, batch_first=True)
         self.linear1, self.linear2 = nn.Linear(256, 1024), nn.Linear(1024, 256)
         self.norm1, self.norm2, self.drop = nn.LayerNorm(256), nn.LayerNorm(256), nn.Dropout(dropout)
 
     def forward(self, x, pos, mask):
-        x = self.norm1(x + self.drop(self.self_attn(x+pos, x+pos, x, attn_mask=mask)[0]))
+        x = self.norm1(x + self.drop(self.self_attn(x+pos, x+pos, x, attn_mask=mask, **self.how)[0]))
         return self.norm2(x + self.drop(self.linear2(self.drop(F.relu(self.linear1(x))))))
 
 
 class DecoderLayer(nn.Module):
-    def __init__(self, dropout):
+    def __init__(self, dropout, need_weights):
         super().__init__()
+        self.how = dict(need_weights=need_weights)
         self.prompt_to_image = nn.MultiheadAttention(256, 8, dropout, batch_first=True)
         self.image_to_prompt = nn.MultiheadAttention(256, 8, dropout, batch_first=True)
         self.mlp = nn.ModuleDict(dict(lin1=nn.Linear(256, 1024), lin2=nn.Linear(1024, 256)))
@@ -31,19 +34,19 @@ class DecoderLayer(nn.Module):
         self.drop = nn.Dropout(dropout)
 
     def forward(self, p, f, pos, mask):
-        p = self.norm1(p + self.drop(self.prompt_to_image(p+pos, f+pos, f, attn_mask=mask)[0]))
+        p = self.norm1(p + self.drop(self.prompt_to_image(p+pos, f+pos, f, attn_mask=mask, **self.how)[0]))
         p = self.norm2(p + self.drop(self.mlp['lin2'](F.relu(self.mlp['lin1'](p)))))
-        return p, self.norm3(f + self.drop(self.image_to_prompt(f+pos, p+pos, p, attn_mask=mask)[0]))
+        return p, self.norm3(f + self.drop(self.image_to_prompt(f+pos, p+pos, p, attn_mask=mask, **self.how)[0]))
 
 
 class Head(nn.Module):
     "Encoder, bidirectional decoder and refiner"
-    def __init__(self, channels, grid, encoder_layers=4, decoder_layers=4, dropout=.1, jitter=20.):
+    def __init__(self, channels, grid, encoder_layers=4, decoder_layers=4, dropout=.1, jitter=20., need_weights=True):
         super().__init__()
-        self.grid, self.jitter = grid, jitter
+        self.grid, self.jitter, self.how = grid, jitter, dict(need_weights=need_weights)
         self.pos = nn.ParameterDict(dict(row=torch.zeros(grid, 128), column=torch.zeros(grid, 128)))
-        self.encoder = nn.ModuleDict(dict(layers=nn.ModuleList(EncoderLayer(dropout) for _ in range(encoder_layers))))
-        self.decoder = nn.ModuleDict(dict(layers=nn.ModuleList(DecoderLayer(dropout) for _ in range(decoder_layers)), norm=nn.LayerNorm(256),
+        self.encoder = nn.ModuleDict(dict(layers=nn.ModuleList(EncoderLayer(dropout, need_weights) for _ in range(encoder_layers))))
+        self.decoder = nn.ModuleDict(dict(layers=nn.ModuleList(DecoderLayer(dropout, need_weights) for _ in range(decoder_layers)), norm=nn.LayerNorm(256),
                                           final_attn=nn.MultiheadAttention(256, 8, dropout, batch_first=True)))
         self.drop = nn.Dropout(dropout)
         self.input_proj, self.output_proj = nn.Linear(channels, 256), nn.Linear(256, channels)
@@ -71,7 +74,7 @@ class Head(nn.Module):
         f, p = self.encode(feats, pos, mask), self.encode(prompts, pos, mask)
         p = p.repeat(len(f)//len(p), 1, 1)
         for layer in self.decoder['layers']: p, f = layer(p, f, pos, mask)
-        p = self.decoder['norm'](p + self.drop(self.decoder['final_attn'](p+pos, f+pos, f)[0]))
+        p = self.decoder['norm'](p + self.drop(self.decoder['final_attn'](p+pos, f+pos, f, **self.how)[0]))
         restored = self.output_proj(p).transpose(1, 2).unflatten(2, (g, g))
         logits = self.refiner['predictor'](self.refiner['upconv2'](self.refiner['upconv1']((restored-feats).abs())))
         return restored, F.interpolate(logits, (16*g, 16*g), mode='bilinear', align_corners=True)

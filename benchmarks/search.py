@@ -6,8 +6,8 @@
     python benchmarks/search.py nearest --on report                    `nearest...`: the training-free detector
     python benchmarks/search.py paper --preset paper backbone=tf_efficientnet_lite0
 
-Settings are chosen on magnetic tiles, hazelnuts and solar cells (`--on choose`), and reported on others (`--on report`: all five
-products of the folder ONENIP_SHARED/data). A run adds a line to `nbs/experiments/search.jsonl`: for every way of weighing the
+Settings are chosen on magnetic tiles, hazelnuts and solar cells (`--on choose`). With `--on report` a model is trained on all five products of the
+folder ONENIP_SHARED/data, of which only cubes, pcb_pairs and tire are reported. A run adds a line to `nbs/experiments/search.jsonl`: for every way of weighing the
 two maps and of scoring an image, the I-AUROC of each product, and the P-AP of those with masks.
 """
 import argparse, ast, json, time

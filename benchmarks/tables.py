@@ -6,7 +6,7 @@
     python benchmarks/tables.py 1 --data demo --steps 400 --seeds 0                  what everybody has: hazelnuts and solar cells
 
 `--data` takes folders as `get_samples` reads them (their runs go by the folder's name), or one of `demo`, `tiles` (with a part of the magnetic tiles in
-ONENIP_SHARED/data), `hazelnut`, and `report` (all products of ONENIP_SHARED/data, which nothing was chosen on). A run is a line of
+ONENIP_SHARED/data), `hazelnut`, and `report` (all products of ONENIP_SHARED/data; nothing was chosen on cubes, pcb_pairs and tire). A run is a line of
 `runs.jsonl` in the folder `--out` (nbs/experiments/scores), with a table of its images (.csv) and, where there are masks, histograms
 of their pixels (.npz) beside it, from which intervals and metrics can be had without images and model. What is there is not run again.
 """

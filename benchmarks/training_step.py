@@ -4,20 +4,20 @@
 
 Encoder and decoder of four layers each, 8 targets, 8 pseudo-anomalies and 8 prompts, dropout and jitter on, gradients clipped, AdamW. The reference
 (plain.py) has the same arithmetic; so has the package, but where `3 prompts` says that the eight targets have three prompts between them, which the
-recipe's `share_prompts` encodes once each. Without dropout and jitter both must agree in loss and gradients before anything is timed. What each part of
-the package brings is measured by taking it away. The floor is the arithmetic at the speed of a large matrix product on the same machine.
+recipe's `share_prompts` encodes once each, and `reference, fused attention`, which asks nn.MultiheadAttention for no weights. Without dropout and jitter both must agree in loss and gradients before anything is timed. What dropout and
+the optimiser of the package bring is measured by taking each away. The floor is the arithmetic at the speed of a large matrix product on the same machine.
 """
 from contextlib import ExitStack
+from functools import partial
 from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import onenip.encoder
 import plain
-from common import log, parser, peak, report, setup, take_turns
+from common import parser, peak, report, setup, take_turns
 from onenip.model import OneNIP
 from onenip.recipes import get_preset, make_optimiser
 from onenip.training import OneNIPLoss, is_fast_at_bfloat16
@@ -35,11 +35,11 @@ def batch(device):
 
 class Package:
     "A step as onenip's `Learner` does it"
-    def __init__(self, device, mixed=False, distinct=N, foreach=False, **kw):
+    def __init__(self, device, mixed=False, distinct=N, plainly=False, **kw):
         torch.manual_seed(0)
         self.model, self.distinct = OneNIP(CHANNELS, GRID, **kw).to(device).train(), distinct
         self.model.mixed, self.loss = mixed, OneNIPLoss()
-        self.opt = make_optimiser(self.model, get_preset('paper'))(self.model.parameters(), lr=1e-4, **(dict(fused=False, foreach=True) if foreach else {}))
+        self.opt = plain.optimiser(self.model) if plainly else make_optimiser(self.model, get_preset('paper'))(self.model.parameters(), lr=1e-4)
 
     def __call__(self, feats, pseudo, prompts, masks):
         which = torch.arange(N, device=feats.device)%self.distinct
@@ -88,15 +88,13 @@ def main():
     device = setup(args)
     agreement = check_agreement(device)
     data, head = batch(device), plain.Head(CHANNELS, GRID).to(device).train()
-    opt = plain.optimiser(head)
-    torchs = Package(device, foreach=True)
-    def with_torchs_dropout(package):
-        with plain_dropout(): package(*data)
-    fast = dict(reference=lambda: plain.step(head, opt, *data), package=Package(device), **{'3 prompts': Package(device, distinct=3)})
-    bf16 = {'bfloat16': Package(device, True), 'bfloat16, 3 prompts': Package(device, True, 3)} if is_fast_at_bfloat16(device) else {}
-    run = lambda f: f if f is fast['reference'] else lambda: f(*data)
-    candidates = {name: run(f) for name, f in {**fast, **bf16}.items()}
-    candidates["torch's dropout and AdamW"] = lambda: with_torchs_dropout(torchs)
+    fused = plain.Head(CHANNELS, GRID, need_weights=False).to(device).train()
+    steps = {name: partial(plain.step, h, plain.optimiser(h)) for name, h in {'reference': head, 'reference, fused attention': fused}.items()}
+    packages = {'package': Package(device), '3 prompts': Package(device, distinct=3), "torch's AdamW": Package(device, plainly=True)}
+    if is_fast_at_bfloat16(device): packages |= {'bfloat16': Package(device, True), 'bfloat16, 3 prompts': Package(device, True, 3)}
+    def with_torchs_dropout(*data):
+        with plain_dropout(): packages['package'](*data)
+    candidates = {name: partial(f, *data) for name, f in {**steps, **packages, "torch's dropout": with_torchs_dropout}.items()}
     flops, peaks = arithmetic(device), {name: peak(device, getattr(torch, name)) for name in agreement['gradients_off']}
     for name, p in peaks.items(): print(f'floor: {flops/1e9:.0f} GFLOP at {p/1e9:.0f} GFLOP/s in {name}: {flops/p:.3f} s')
     times = take_turns(candidates, args.rounds, device)

@@ -236,6 +236,11 @@ def by_product(samples) -> dict: # product → `L` of its samples
     products = sorted({s.product for s in samples})
     return {p: L(s for s in samples if s.product == p) for p in products}
 
+def _what_is_wrong(sample):
+    "The error that a broken sample raises, or None"
+    try: _check_sample(sample)
+    except (OSError, ValueError) as e: return e
+
 def check_samples(
     samples, # of `Sample`
     training:bool=True # every product needs a normal training image
@@ -248,7 +253,9 @@ def check_samples(
     for product, own in by_product(samples).items() if training else ():
         if not normals(own):
             raise ValueError(f"product {product!r} has no normal training images: put some into {product}/train/good, or leave the product out")
-    with ThreadPoolExecutor() as pool: list(pool.map(_check_sample, samples))
+    with ThreadPoolExecutor() as pool: wrong = [e for e in pool.map(_what_is_wrong, samples) if e]
+    if len(wrong) > 1: raise ValueError(f'{len(wrong)} samples are not right:' + ''.join(f'\n{e}' for e in wrong[:10]) + '\n...'*(len(wrong) > 10)) from wrong[0]
+    if wrong: raise wrong[0]
     return samples
 
 # %% ../nbs/00_data.ipynb #d24dfe7e

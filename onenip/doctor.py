@@ -83,7 +83,7 @@ def _moved(detector, samples, normal, k):
     for product, part in detector.sensitivity(samples, normal, k).groupby('product'):
         scores = part.drop(columns='product').to_numpy()
         within, between = np.nanstd(scores, 1).mean(), np.nanmean(scores, 1).std()
-        if within > between: found += _finding('sensitive to the prompt', [s for s in samples if s.product == product],
+        if len(scores) > 2 and within > between: found += _finding('sensitive to the prompt', [s for s in samples if s.product == product],
                                                f'over {k} prompts of {product} a score moves by {within:.2g}, between normal images by {between:.2g}; train in random mode, or longer')
     return found
 
@@ -114,7 +114,9 @@ def doctor(
     for product in by_product(samples): detector.pool.index(product)
     some = lambda own: L(v for part in by_product(own).values() for v in part[np.random.default_rng(0).permutation(len(part))[:most].tolist()])
     normal = some(normals(samples))
-    good = some(s for s in samples if s.split == 'test' and not s.label) or normal            # a defect is unlike its prompt, but no drift
+    test = by_product(s for s in samples if s.split == 'test' and not s.label)               # a defect is unlike its prompt, but no drift
+    good = some(s for p, own in by_product(normal).items() for s in test.get(p, own))
     found += _twins(detector)
     for product, own in by_product(normal).items(): found += _odd_prompt(detector, product, own)
+    if not good: return found
     return found + _confused(detector, good) + _moved(detector, good, normal, k) + _drifted(detector, good, normal)

@@ -8,6 +8,7 @@ __all__ = ['Prediction', 'Predictor', 'Detector', 'maps_of', 'train']
 # %% ../nbs/09_inference.ipynb #ab8667fe
 import hashlib
 import json
+import os
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
@@ -466,11 +467,17 @@ def save(self:Detector,
     if rank_distrib(): return folder                                 # of several processes the first one writes
     pool = {'pool.feats': self.pool.feats.detach().cpu().contiguous(), 'pool.images': torch.from_numpy(np.stack(self.pool.images))}
     tensors = {**self._tensors(), **pool}
-    _replace(folder, 'detector.safetensors', lambda f: save_file(tensors, f))
     config = dict(format=_FORMAT, kind=type(self).__name__, backbone=dict(name=b.name, size=b.size, official_padding=b.official_padding),
                   products=self.pool.products, score_pool=self.score_pool, calibration={p: c.asdict() for p, c in self.calibration.items()}, **self._special()[1],
-                  info=self.info, learned=sorted(self.learned), sha256=_sha256(folder/'detector.safetensors'))
-    _replace(folder, 'detector.json', lambda f: f.write_text(json.dumps(config, indent=1)))
+                  info=self.info, learned=sorted(self.learned))
+    def write_both(file):
+        save_file(tensors, file)
+        new.write_text(json.dumps(dict(config, sha256=_sha256(file)), indent=1))
+    new = folder/f'.detector.json.{os.getpid()}.new'
+    try:
+        _replace(folder, 'detector.safetensors', write_both)             # both are written before either takes its place
+        os.replace(new, folder/'detector.json')
+    finally: new.unlink(missing_ok=True)
     return folder
 
 # %% ../nbs/09_inference.ipynb #f24c6852

@@ -7,6 +7,7 @@ __all__ = ['SIDE', 'write_predictions']
 
 # %% ../nbs/10d_predictions.ipynb #bbc9abd3
 import json
+import os
 from bisect import insort
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 from fastprogress.fastprogress import progress_bar
 
-from .data import IMAGE_SUFFIXES, _make_folder
+from .data import IMAGE_SUFFIXES, _make_folder, _replace
 from .decisions import EXCHANGEABLE, region_mask
 from .inference import Predictor
 from .readers import _FOREIGN
@@ -49,9 +50,11 @@ def _rank(p):
     "What `Prediction`s are sorted by, the most suspicious first"
     return (2, -p.image_score) if p.p_value is None else (p.p_value, -p.image_score/p.threshold)
 
+def _printable(path): return os.fsencode(path).decode('utf-8', 'replace') # names that came from elsewhere are not always UTF-8
+
 def _row(photo, p):
     "The line of one photo in the CSV file"
-    return dict(image=str(photo), product=p.product, similarity=p.similarity, image_score=p.image_score, p_value=p.p_value, threshold=p.threshold,
+    return dict(image=_printable(photo), product=p.product, similarity=p.similarity, image_score=p.image_score, p_value=p.p_value, threshold=p.threshold,
                 is_anomalous=p.is_anomalous, regions=None if p.regions is None else json.dumps([asdict(r) for r in p.regions]))
 
 # %% ../nbs/10d_predictions.ipynb #1193e4df
@@ -110,6 +113,17 @@ def _page(detector, folder, frame, cards, rows, unread):
                        cards=[*cards], rows=[*rows], more=rows.n-len(rows.items), unread=[reason for _, reason in unread], exchangeable=EXCHANGEABLE)
 
 # %% ../nbs/10d_predictions.ipynb #c4a4c8d8
+def _writable(folder):
+    "The folder, made if need be; raises `PermissionError` before anything is judged if the results could not be written"
+    folder = _make_folder(folder)
+    if not os.access(folder, os.W_OK): raise PermissionError(f'{folder} cannot be written to: give another folder')
+    for file in filter(Path.exists, (folder/name for name in ('predictions.csv', 'unread.csv', 'report.html'))):
+        try: file.open('r+').close()
+        except PermissionError as e: raise PermissionError(f'{file} cannot be written to, is it open in another program? Close it, or give another folder') from e
+    return folder
+
+def _write_csv(folder, name, frame): _replace(folder, name, lambda f: frame.to_csv(f, index=False, encoding='utf-8-sig')) # with the mark by which Excel knows UTF-8
+
 def write_predictions(
     detector:Predictor,
     photos:str|Path, # a photo, or a folder with photos in it or below
@@ -122,18 +136,18 @@ def write_predictions(
     found, unread = _photos_at(photos)
     detector._products(product, len(found))                              # a wrong name is told at once
     if most < 1: raise ValueError(f'most={most}: at least one photo on the page is expected')
-    folder, root = _make_folder(folder), Path(photos) if Path(photos).is_dir() else Path(photos).parent
+    folder, root = _writable(folder), Path(photos) if Path(photos).is_dir() else Path(photos).parent
     lines, cards, rows = [], _Top(most), _Top(5*most)
     for i in (progress_bar if progress else iter)(range(0, len(found), 32)):
         judged, bad = _judge_some(detector, found[i:i+32], product)
         unread += bad
         for photo, p in judged:
             lines.append(_row(photo, p))
-            file = str(photo.relative_to(root))
+            file = _printable(photo.relative_to(root))
             cards.add(_rank(p), lambda: _card(detector, file, p)); rows.add(_rank(p), lambda: _line(detector, file, p))
-    frame = pd.DataFrame(lines, columns=_COLUMNS)
-    frame.to_csv(folder/'predictions.csv', index=False)
+    frame, unread = pd.DataFrame(lines, columns=_COLUMNS), [(f, _printable(reason)) for f, reason in unread]
+    _write_csv(folder, 'predictions.csv', frame)
     (folder/'unread.csv').unlink(missing_ok=True)                        # of an earlier call
-    if unread: pd.DataFrame(unread, columns=['image', 'reason']).to_csv(folder/'unread.csv', index=False)
+    if unread: _write_csv(folder, 'unread.csv', pd.DataFrame([(_printable(f), reason) for f, reason in unread], columns=['image', 'reason']))
     _page(detector, folder, frame, cards, rows, unread)
     return frame, unread

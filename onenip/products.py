@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from fastcore.basics import patch
 from .cache import image_key
-from .inference import Detector
+from .inference import Detector, _versions
 from .neighbours import NearestNeighbour
 
 # %% ../nbs/09e_products.ipynb #c7c3ca5a
@@ -47,6 +47,7 @@ def add_product(self:Detector,
 @patch
 def neighbour(self:Detector) -> NearestNeighbour:
     "The training-free detector on the same features, which knows one image of each product: its prompt"
-    detector = NearestNeighbour(self.backbone, self.norm, self.pool.copy(), {}, self.score_pool, info=self.info)
+    detector = NearestNeighbour(self.backbone, self.norm, self.pool.copy(), {}, self.score_pool,
+                                info=dict(source='the prompts of a detector', learned_from={p: 1 for p in self.pool.products}, held_back={}, versions=_versions()))
     detector.learned = set(self.learned)
     return detector

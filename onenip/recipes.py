@@ -31,8 +31,8 @@ class Preset:
     prompt_mode:str = 'random' # prompt of a training image: 'random' or 'fixed'
     share_prompts:bool = False # encode a prompt once for all targets of a batch, with the same jitter
     restoration:bool = True # train on pseudo-anomalies too
-    reuse:int = 1 # epochs in which a pseudo-anomaly is used before another takes its place
-    bs:int = 64 # targets a step
+    reuse:int = 1 # rounds (each image once) in which a pseudo-anomaly is used before another takes its place
+    bs:int = 64 # targets a step, of each process
     epochs:int = 1000
     epoch_steps:int = None # steps an epoch; None: each image once
     optimiser:str = 'adamw' # or 'muon': for the matrices of the layers, AdamW for the rest

@@ -57,7 +57,7 @@ class Refiner(nn.Module):
         return nn.Sequential(nn.Conv2d(ni, nf, 3, padding=1, bias=False), ReplicaNorm(nf, replicas), nn.ReLU(), nn.ConvTranspose2d(nf, nf, 2, stride=2))
 
     def _predict(self, x):
-        "The last upsampling and the predictor, which have nothing between them, as one layer: (b width 2g 2g) → (b 1 4g 4g)"
+        "The last upsampling and the predictor, which have nothing between them, as one layer, so that no map of `width` channels is made at 4g: (b width 2g 2g) → (b 1 4g 4g)"
         up, w = self.upconv2[-1], self.predictor.weight.view(1, -1, 1, 1)
         weight, bias = (up.weight*w).sum(1), self.predictor.bias+up.bias@w.flatten()             # (width 2 2), (1,)
         return F.pixel_shuffle(F.conv2d(x, weight.flatten(1).T[..., None, None], bias.expand(4)), 2)

@@ -42,12 +42,12 @@ def _data_url(image, side=None):
     return f"data:image/jpeg;base64,{_base64(im, 'JPEG', quality=88)}"
 
 # %% ../nbs/10a_report.ipynb #c6d05030
-def _groups(scores, threshold):
-    "Rows of the test images of one product by title, each in the order to show them; without a threshold only the defects"
+def _groups(scores, thresholds):
+    "Rows of the test images of one product by title, each in the order to show them; without its threshold only the defects"
     s = scores.sort_values('image_score', ascending=False)
     bad = s.label == 1
-    if threshold is None: return {'Defects, by score': s[bad]}
-    flagged = s.image_score > threshold
+    if not set(s['product']) <= set(thresholds): return {'Defects, by score': s[bad]}
+    flagged = s.image_score > s['prompt'].map(thresholds)                # of the product that was taken for it, as in use
     return {'Defects found': s[bad & flagged], 'Defects missed': s[bad & ~flagged][::-1], 'False alarms': s[~bad & flagged]}
 
 def _cards(detector, samples, given, low, high):
@@ -63,7 +63,7 @@ def _cards(detector, samples, given, low, high):
 def _product(detector, name, scores, samples, most):
     "What the page says of one product"
     threshold = detector.thresholds.get(name)
-    groups = _groups(scores, threshold)
+    groups = _groups(scores, detector.thresholds)
     bad, good = (scores.label == 1).sum(), (scores.label == 0).sum()
     if threshold is None: summary = f'{bad} defects and {good} normal images. No normal image was held back from training, so there is no threshold.'
     else:

@@ -16,6 +16,7 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
+from zipfile import ZipFile
 
 import numpy as np
 import torch
@@ -106,9 +107,11 @@ def _told(k, old, new):
     return {k: old.get(k) for k in keys}, {k: new.get(k) for k in keys}
 
 def _load_state(file, device):
-    "What a checkpoint holds"
-    try: state = torch.load(file, map_location=device, weights_only=True)
-    except Exception as e: raise ValueError(f'{file} is no checkpoint of onenip ({type(e).__name__}): remove it to start anew') from e
+    "What a checkpoint holds, if it is whole"
+    try:
+        if damaged := ZipFile(file).testzip(): raise ValueError(f'{damaged} is damaged')         # by the checksum of each part, which torch does not look at
+        state = torch.load(file, map_location=device, weights_only=True)
+    except Exception as e: raise ValueError(f'{file} is no checkpoint of onenip, or damaged ({type(e).__name__}): remove it to start anew') from e
     if not isinstance(state, dict) or 'run' not in state: raise ValueError(f'{file} is no checkpoint of onenip: remove it to start anew')
     return state
 
@@ -179,6 +182,7 @@ class _StopAfter(Callback):
     "Ends a training after a few steps; notes when each ended"
     def __init__(self, steps): self.steps, self.times = steps, []
     def after_batch(self):
+        if not self.training: return
         self.times.append(perf_counter())
         if len(self.times) == self.steps: raise CancelFitException
 
@@ -211,7 +215,7 @@ def epochs_within(
     most:int=None # not more than so many
 ) -> int: # at least 1
     "How many epochs fit into `minutes` on this machine"
-    if not minutes > 0: raise ValueError(f'minutes={minutes}: a number above 0 is expected')
+    if not 0 < minutes < np.inf: raise ValueError(f'minutes={minutes}: a number above 0 is expected')
     if num_distrib() > 1: raise ValueError(f'minutes={minutes}: each of {num_distrib()} processes would measure another number of epochs, give epochs instead')
     if resume is not None and (Path(resume)/_NAME).is_file(): return _load_state(Path(resume)/_NAME, 'cpu')['run']['epochs']
     fit = max(1, int(60*minutes/forecast(learn, 1)[0]))

@@ -178,7 +178,7 @@ def onenip_dls(
     prompt_mode:str='random', # prompt of a training image: 'random' normal image of its product, or 'fixed'
     epoch_steps:int=None, # batches an epoch; None: each image once
     standardise:bool=True, # features per channel
-    reuse:int=1, # epochs in which a pseudo-anomaly is used before another takes its place
+    reuse:int=1, # rounds (each image once) in which a pseudo-anomaly is used before another takes its place
     num_workers:int=0, # processes that make pseudo-anomalies (safest in scripts)
     device=None, # None: a GPU if there is one
     cache=True # where features of normal images are kept on disk, see `cache_folder`; False: nowhere
