@@ -42,6 +42,7 @@ def tiles():
 
 def data_sets(data):
     "Name → samples of each data set in `data`, and one name for all"
+    if len({Path(d).name for d in data}) < len(data): raise SystemExit(f'--data {" ".join(data)}: two folders of the same name, runs go by it; rename one')
     known = dict(hazelnut=lambda: dict(hazelnut=hazelnut()), demo=lambda: dict(hazelnut=hazelnut(), elpv=elpv()),
                  tiles=lambda: dict(hazelnut=hazelnut(), elpv=elpv(), magnetic_tile=tiles()),
                  report=lambda: by_product(get_samples(_shared('data'), quiet=True)))
@@ -87,28 +88,36 @@ def slug(*parts): return re.sub(r'[^\w+.,-]+', '_', '_'.join(map(str, parts)))  
 
 
 class Store:
-    "Runs that were done, in a folder"
-    def __init__(self, folder):
-        self.folder, self.log = Path(folder), Path(folder)/'runs.jsonl'
+    "Runs that were done, in a folder; `tag` ends the names of files of another recipe than `quick`"
+    def __init__(self, folder, tag=''):
+        self.folder, self.log, self.tag = Path(folder), Path(folder)/'runs.jsonl', tag
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def lines(self): return [json.loads(o) for o in self.log.read_text(encoding='utf-8').splitlines()] if self.log.exists() else []
 
     def find(self, **what): return next((r for r in self.lines() if all(r.get(k) == v for k, v in what.items())), None)
 
+    def name(self, on, name, steps, seed): return slug(on, name, steps, seed)+self.tag
+
     def line(self, **what):
         with self.log.open('a', encoding='utf-8') as f: f.write(json.dumps(what)+'\n')
 
     def add(self, table, pixels=True, **what):
         "Keep the scores of `table`, and its `pixels`"
-        name = slug(*(what[k] for k in ('on', 'name', 'steps', 'seed')))
+        name = self.name(*(what[k] for k in ('on', 'name', 'steps', 'seed')))
         scores = table.scores.assign(image=['/'.join(Path(f).parts[-2:]) for f in table.scores.image], image_score=table.scores.image_score.map('{:.5g}'.format),
                                      similarity=table.scores.similarity.map('{:.4f}'.format))
         scores.drop(columns=['mask', 'truth', 'prompt_image'], errors='ignore').to_csv(self.folder/f'{name}.csv', index=False)
         if pixels and (found := histograms(table)): np.savez_compressed(self.folder/f'{name}.npz', **found)
         metrics = {p: {k: plain(round(v, 5)) for k, v in row.items()} for p, row in table.rows.items()}
         self.line(**what, scores=name, protocol=table.settings['protocol']['name'], size=table.settings['size'], metrics=metrics,
-                  right=float((table.scores['prompt'] == table.scores['product']).mean()))
+                  right=float((table.scores['prompt'] == table.scores['product']).mean()) if (table.scores['prompt'] != '').any() else None)
+
+
+def tag_of(args):
+    "The recipe in a file's name, if it is not `quick` as it is"
+    said = [*([args.preset] if args.preset != 'quick' else []), *(f'{k}={v}' for k, v in args.changes.items())]
+    return '-'+slug(*said) if said else ''
 
 
 def recipe(args, name):
@@ -125,7 +134,7 @@ def told_of(preset, detector, seconds):
 
 def trained(args, on, name, samples, seed, cbs=None):
     "A detector, and what training took; from the folder `--save` if it is there"
-    folder, start = args.save and Path(args.save)/slug(on, name, args.steps, seed), time.time()
+    folder, start = args.save and Path(args.save)/(slug(on, name, args.steps, seed)+tag_of(args)), time.time()
     if folder and (folder/'told.json').exists(): return Detector.load(folder), json.loads((folder/'told.json').read_text())
     if RUNS[name] is None:
         detector = NearestNeighbour.fit(samples, Backbone(get_preset(args.preset).backbone), seed=seed)
@@ -146,7 +155,7 @@ def run(args, store, on, samples, name, seed):
     "Train and judge one row with one seed, unless that was done"
     wanted = None if RUNS[name] is None else json.loads(json.dumps(asdict(recipe(args, name))))
     enough = lambda r: r and (not args.curve or r.get('curve'))
-    if enough(store.find(on=on, name=name, seed=seed, recipe=wanted)): return
+    if enough(store.find(on=on, name=name, seed=seed, recipe=wanted, **({} if wanted else dict(scores=store.name(on, name, 0, seed))))): return
     if wanted and enough(same := store.find(on=on, seed=seed, recipe=wanted)): return store.line(**{**same, 'name': name})
     curve = Curve(few(samples, 20)) if args.curve and wanted else None
     detector, told = trained(args, on, name, samples, seed, curve)
@@ -193,13 +202,15 @@ def prompt_tables(detector, samples, seeds=10):
 
 def prompts(args, store, on, samples, name, seed):
     "Judge with many prompts"
-    if store.find(on=on, name=f'{name}: given', trained_with=seed): return
+    done = dict(on=on, name=f'{name}: all prompts', trained_with=seed, recipe=json.loads(json.dumps(asdict(recipe(args, name)))))
+    if store.find(**done): return
     detector, told = trained(args, on, name, samples, seed)
     store.add(detector.evaluate(samples, keep_maps=True), on=on, name=name, seed=seed, **told)
     told = {k: told[k] for k in ('steps', 'images_seen')}
     for how, number, table in prompt_tables(detector, few(samples, 12)):
         store.add(table, False, **{**told, 'on': on, 'name': f'{name}: {how}', 'number': number, 'seed': f'{seed}_{number}', 'trained_with': seed})
         print(name, how, number, table.to_frame().loc['mean'].round(3).to_dict(), flush=True)
+    store.line(**done)
 
 
 def maps(args, store, on, samples, seed, most=3):
@@ -231,7 +242,7 @@ def main():
     args = parser.parse_args()
     args.changes, args.curve = {k: value(v) for k, v in (c.split('=', 1) for c in args.changes)}, args.table == '1b'
     on, sets = data_sets(args.data)
-    samples, store = L(sets.values()).concat(), Store(args.out)
+    samples, store = L(sets.values()).concat(), Store(args.out, tag_of(args))
     if args.table == 'maps': return maps(args, store, on, samples, args.seeds[0])
     for seed in args.seeds:
         for name in args.rows or ROWS[args.table]:
