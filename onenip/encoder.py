@@ -127,7 +127,7 @@ class Attention(nn.Module):
         "Queries of `x`, keys and values of `mem`, (b heads n width/heads); positions are in queries and keys"
         w, bias, width = self.in_proj_weight, self.in_proj_bias, len(self.in_proj_weight)//3
         linear = lambda t, a, b: F.linear(t, w[a*width:b*width], bias[a*width:b*width])
-        if len(x) == 1: q, k, v = linear(x+pos, 0, 1), linear(mem+pos, 1, 2), linear(mem, 2, 3)
+        if x.shape[0] == 1: q, k, v = linear(x+pos, 0, 1), linear(mem+pos, 1, 2), linear(mem, 2, 3)
         else:                                                        # a batch: positions are projected once for all, the rest in as few products as can be
             q, k, v = linear(x, 0, 3).chunk(3, -1) if mem is x else (linear(x, 0, 1), *linear(mem, 1, 3).chunk(2, -1))
             pos_q, pos_k = F.linear(pos, w[:2*width]).chunk(2, -1)

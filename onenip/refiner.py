@@ -38,6 +38,13 @@ class ReplicaNorm(nn.BatchNorm2d):
         return out
 
 # %% ../nbs/05_refiner.ipynb #6a05e28e
+class _Predictor(nn.Conv2d):
+    "A 1×1 convolution behind the upsampling `up`; there is nothing between them, so they are one layer, and no map of many channels is made at full side"
+    def forward(self, x, up): # (b width 2g 2g) → (b 1 4g 4g)
+        w = self.weight.view(1, -1, 1, 1)
+        weight, bias = (up.weight*w).sum(1), self.bias+up.bias@w.flatten()                       # (width 2 2), (1,)
+        return F.pixel_shuffle(F.conv2d(x, weight.flatten(1).T[..., None, None], bias.expand(4)), 2)
+
 class Refiner(nn.Module):
     "Absolute restoration errors (b channels g g) → logits of the defect mask (b 1 size size)"
     def __init__(self,
@@ -49,21 +56,15 @@ class Refiner(nn.Module):
         super().__init__()
         self.size = size
         self.upconv1, self.upconv2 = self._block(channels, width, replicas), self._block(width, width, replicas)
-        self.predictor = nn.Conv2d(width, 1, 1)
+        self.predictor = _Predictor(width, 1, 1)
 
     @staticmethod
     def _block(ni, nf, replicas):
         "(b ni g g) → (b nf 2g 2g)"
         return nn.Sequential(nn.Conv2d(ni, nf, 3, padding=1, bias=False), ReplicaNorm(nf, replicas), nn.ReLU(), nn.ConvTranspose2d(nf, nf, 2, stride=2))
 
-    def _predict(self, x):
-        "The last upsampling and the predictor, which have nothing between them, as one layer, so that no map of `width` channels is made at 4g: (b width 2g 2g) → (b 1 4g 4g)"
-        up, w = self.upconv2[-1], self.predictor.weight.view(1, -1, 1, 1)
-        weight, bias = (up.weight*w).sum(1), self.predictor.bias+up.bias@w.flatten()             # (width 2 2), (1,)
-        return F.pixel_shuffle(F.conv2d(x, weight.flatten(1).T[..., None, None], bias.expand(4)), 2)
-
     def forward(self, error:Tensor) -> Tensor:
-        logits = self._predict(self.upconv2[:-1](self.upconv1(error)))
+        logits = self.predictor(self.upconv2[:-1](self.upconv1(error)), self.upconv2[-1])
         return F.interpolate(logits, (self.size, self.size), mode='bilinear', align_corners=True)
 
 def refined_map(

@@ -193,6 +193,26 @@ def _memory(device):
     from resource import RUSAGE_SELF, getrusage
     return getrusage(RUSAGE_SELF).ru_maxrss*(1 if sys.platform == 'darwin' else 1024)
 
+# %% ../nbs/08a_runs.ipynb #6f16f800
+def _step_times(learn, steps=4):
+    "Seconds of a step whose pseudo-anomalies are new, and of one that uses them again"
+    data, times = learn.dls.train.dataset, []
+    kept, data.kept = data.kept, {}
+    try:
+        for _ in range(1 if data.reuse == 1 else 2):                 # the second time the same items come again
+            trial = onenip_learner(learn.dls, learn.preset, learn.seed, cbs=(stop := _StopAfter(steps)))
+            with trial.no_bar(), trial.no_logging(): trial.fit(steps)
+            times.append(np.diff(stop.times).mean())
+    finally: data.kept = kept
+    return times[0], min(times)
+
+def _seconds(learn, epochs, new, again):
+    "What `epochs` take: in the first round all pseudo-anomalies are new, later one of `reuse`"
+    dl, reuse = learn.dls.train, learn.dls.train.dataset.reuse or np.inf
+    rounds = max(1, epochs*len(dl)*dl.bs/len(dl.dataset))
+    share = (1+(rounds-1)/reuse)/rounds
+    return epochs*len(dl)*(again+share*(new-again))
+
 # %% ../nbs/08a_runs.ipynb #100105f7
 def forecast(
     learn:Learner, # from `onenip_learner`
@@ -200,13 +220,7 @@ def forecast(
     steps:int=4 # to measure; the first is not counted
 ) -> tuple: # seconds, and the most memory in use, bytes (None if the system does not tell)
     "How long training will take on this machine, and what memory it needs"
-    epochs, stop, data = learn.preset.epochs if epochs is None else epochs, _StopAfter(steps), learn.dls.train.dataset
-    kept, data.kept = data.kept, {}
-    try:
-        trial = onenip_learner(learn.dls, learn.preset, learn.seed, cbs=stop)
-        with trial.no_bar(), trial.no_logging(): trial.fit(steps)
-    finally: data.kept = kept
-    return np.diff(stop.times).mean()*epochs*len(learn.dls.train), _memory(learn.dls.device)
+    return _seconds(learn, learn.preset.epochs if epochs is None else epochs, *_step_times(learn, steps)), _memory(learn.dls.device)
 
 def epochs_within(
     learn:Learner, # from `onenip_learner`
@@ -218,8 +232,10 @@ def epochs_within(
     if not 0 < minutes < np.inf: raise ValueError(f'minutes={minutes}: a number above 0 is expected')
     if num_distrib() > 1: raise ValueError(f'minutes={minutes}: each of {num_distrib()} processes would measure another number of epochs, give epochs instead')
     if resume is not None and (Path(resume)/_NAME).is_file(): return _load_state(Path(resume)/_NAME, 'cpu')['run']['epochs']
-    fit = max(1, int(60*minutes/forecast(learn, 1)[0]))
-    return min(fit, most) if most else fit
+    times = _step_times(learn)
+    fit = min(int(60*minutes/times[1]/len(learn.dls.train)), most or sys.maxsize)
+    while fit > 1 and _seconds(learn, fit, *times) > 60*minutes: fit -= 1
+    return max(1, fit)
 
 class Announce(Callback):
     "Says before the first step what will be trained, how long it will take and how much memory it needs; `quiet`: no bars"
@@ -236,6 +252,6 @@ class Announce(Callback):
         preset, backbone, n = self.learn.preset, self.dls.bank.backbone, self.learn.n_epoch
         seconds, memory = forecast(self.learn, n)
         print(f'{backbone.name} at {backbone.size} px, recipe {preset.name}: {n} epochs of {len(self.dls.train)} steps with {preset.bs} images, on {self.dls.device.type}')
-        print(f'At most about {_duration(seconds)} (measured on a few steps)' + (f', {memory/1e9:.1f} GB of memory' if memory else ''), flush=True)
+        print(f'About {_duration(seconds)} (measured on a few steps)' + (f', {memory/1e9:.1f} GB of memory' if memory else ''), flush=True)
 
 def _duration(seconds): return f'{seconds:.0f} s' if seconds < 100 else f'{seconds/60:.0f} min' if seconds < 6000 else f'{seconds/3600:.1f} h'
