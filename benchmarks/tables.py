@@ -202,7 +202,7 @@ def prompt_tables(detector, samples, seeds=10):
 
 def prompts(args, store, on, samples, name, seed):
     "Judge with many prompts"
-    done = dict(on=on, name=f'{name}: all prompts', trained_with=seed, recipe=json.loads(json.dumps(asdict(recipe(args, name)))))
+    done = dict(on=on, name=f'{name}: all prompts', seed=f'{seed}_all', trained_with=seed, recipe=json.loads(json.dumps(asdict(recipe(args, name)))))
     if store.find(**done): return
     detector, told = trained(args, on, name, samples, seed)
     store.add(detector.evaluate(samples, keep_maps=True), on=on, name=name, seed=seed, **told)

@@ -128,7 +128,7 @@ class Attention(nn.Module):
         w, bias, width = self.in_proj_weight, self.in_proj_bias, len(self.in_proj_weight)//3
         linear = lambda t, a, b: F.linear(t, w[a*width:b*width], bias[a*width:b*width])
         if x.shape[0] == 1: q, k, v = linear(x+pos, 0, 1), linear(mem+pos, 1, 2), linear(mem, 2, 3)
-        else:                                                        # a batch: positions are projected once for all, the rest in as few products as can be
+        else:                                                        # positions are projected once for all, the rest in few products
             q, k, v = linear(x, 0, 3).chunk(3, -1) if mem is x else (linear(x, 0, 1), *linear(mem, 1, 3).chunk(2, -1))
             pos_q, pos_k = F.linear(pos, w[:2*width]).chunk(2, -1)
             q, k = q+pos_q, k+pos_k
@@ -146,8 +146,7 @@ class Attention(nn.Module):
     def weights(self, x:Tensor, mem:Tensor, pos:Tensor, mask:Tensor=None) -> Tensor:
         "Who looks at whom, (b heads n n); rows add up to 1"
         q, k, _ = self._project(x, mem, pos)
-        logits = q@k.transpose(-2, -1)/q.shape[-1]**.5
-        return (logits if mask is None else logits+mask).softmax(-1)
+        return (q@k.mT/q.shape[-1]**.5+(0 if mask is None else mask)).softmax(-1)
 
 # %% ../nbs/02_encoder.ipynb #d33a0d32
 class Position(nn.Module):

@@ -166,6 +166,7 @@ class Muon(torch.optim.Optimizer):
                 m.lerp_(p.grad, 1-group['momentum'])
                 p.sub_(orthogonalise(p.grad.lerp(m, group['momentum'])), alpha=group['lr']*max(1, p.shape[0]/p.shape[1])**.5)
 
+# %% ../nbs/07a_recipes.ipynb #d9d2988d
 class MuonAdamW(torch.optim.Optimizer):
     "`Muon` for some parameters, torch's AdamW for the others; `lr` and `weight_decay` are AdamW's"
     def __init__(self,
@@ -193,6 +194,7 @@ class MuonAdamW(torch.optim.Optimizer):
     def load_state_dict(self, state):
         self.muon.load_state_dict(state['muon']); self.adamw.load_state_dict(state['adamw'])
 
+# %% ../nbs/07a_recipes.ipynb #cb04bc4e
 def make_optimiser(
     model:OneNIP,
     preset:Preset

@@ -237,6 +237,7 @@ def epochs_within(
     while fit > 1 and _seconds(learn, fit, *times) > 60*minutes: fit -= 1
     return max(1, fit)
 
+# %% ../nbs/08a_runs.ipynb #bea90189
 class Announce(Callback):
     "Says before the first step what will be trained, how long it will take and how much memory it needs; `quiet`: no bars"
     order = -100 # before all others
