@@ -191,15 +191,17 @@ def calibrate(
     model:str, # folder of the detector
     good_photos:str, # folder with normal photos of each product that were not trained on
     rate:float=.05, # share of normal photos that may raise an alarm
-    product:str=None # which product all photos show; by default the folders' names tell, unless the detector knows one product only
+    product:str=None # which product all photos show; by default the folders' names tell, or it is the only one that the detector knows
 ):
     "Set thresholds by normal photos that the model has not seen"
     from dataclasses import replace
     from onenip.decisions import EXCHANGEABLE
     from onenip.readers import get_samples
     detector, samples = _load(model), get_samples(good_photos)
-    products = detector.pool.products
-    if len(products) == 1: product = product or products[0]           # whatever the folder is called
+    only, named = detector.pool.products, {s.product for s in samples}
+    if not product and len(only) == len(named) == 1 and only != [*named]:
+        product = only[0]
+        _say(f'{good_photos} is taken to show {product}, the only product that {model} knows')
     normal = [replace(s, product=product or s.product) for s in samples if not s.label]
     fresh = detector.calibrate(normal, rate, progress=_is_terminal())
     detector.save(model)
