@@ -73,11 +73,13 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         if device.type == 'cpu': ours['onnx'] = OnnxDetector(detector.export_onnx(Path(folder)/'model.onnx'), threads=args.threads)
         for reference in references.values(): check_agreement(reference, ours.values(), files[:4])
-        predict = lambda images: {name: lambda d=d: d.predict(images) for name, d in ours.items()}
-        plainly = lambda images: {name: lambda r=r: [r(images[i:i+16], 'hazelnut') for i in range(0, len(images), 16)] for name, r in references.items()}
+        def predict(images, bs=None): return {name: lambda d=d: d.predict(images, bs=bs) for name, d in ours.items()}
+        def plainly(images, bs=16): return {name: lambda r=r: [r(images[i:i+bs], 'hazelnut') for i in range(0, len(images), bs)] for name, r in references.items()}
         one, many = {**plainly(files[:1]), **predict(files[0])}, {**plainly(files), **predict(files)}
         report(args, device, 'inference', f'{args.model}, one image', take_turns(one, 3*args.rounds, device), unit='ms')
-        report(args, device, 'inference', f'{args.model}, batches of 16', take_turns(many, -(-args.rounds//2), device), n=len(files), unit='ms')
+        report(args, device, 'inference', f'{args.model}, 64 images', take_turns(many, -(-args.rounds//2), device), n=len(files), unit='ms')
+        sizes = {f'{name}, {bs}': f for make, least in ((plainly, 4), (predict, 1)) for bs in (1, 4, 16, 32) if bs >= least for name, f in make(files[:32], bs).items()}
+        report(args, device, 'batch_size', args.model, take_turns(sizes, -(-args.rounds//3), device), against='reference, 16', n=32, unit='ms')
 
 
 if __name__ == '__main__': main()

@@ -82,7 +82,7 @@ SPECK = 16 # pixels of the map: regions below are no finding
 # %% ../nbs/08b_decisions.ipynb #42da6bb8
 @dataclass
 class Region:
-    "A connected part of an image that is more anomalous than normal images ever were, in pixels of the photo"
+    "A connected part of an image above the pixel threshold that normal images set, in pixels of the photo"
     box:tuple # left, top, right, bottom; the last two are just outside
     area:int
     score:float # highest value of the anomaly map

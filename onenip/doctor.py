@@ -30,15 +30,24 @@ def _twins(detector, alike=.98):
     return L(f for i, j in near.nonzero().tolist() for f in _finding('duplicated prompt', [prompts[j]], f'the prompts of {names[i]} and {names[j]} are '
              'nearly the same image, so the pool cannot tell these products apart; merge them, or give one another prompt'))
 
+def _uncalibrated(detector):
+    "Products without thresholds, or whose thresholds are of other scores"
+    missing = [s for s in _prompt_samples(detector) if not (c := detector.calibration.get(s.product)) or c.scoring not in (None, detector.scoring)]
+    return L(_finding('not calibrated', missing, f'{", ".join(s.product for s in missing)}: photos get scores but no verdict; give other normal images to calibrate'))
+
+def _share(n, of):
+    "p-value of a prompt that is odder than all but `n` `of` normal images, itself counted"
+    return (n+1)/(of+1)
+
 def _odd_prompt(detector, product, own, few=.05):
-    "Is the prompt of `product` unlike its normal images `own`, or anomalous beside them?"
+    "Is the prompt of `product` unlike its normal images `own`, or anomalous beside them? Needs 19 of them to tell"
     feats, prompt = _encode(detector, own), _prompt_samples(detector)[detector.pool.index(product)]
     typical = cosine(feats, feats).mean(1)
-    rank = (typical < cosine(detector.pool[product].feats[None], feats).mean()).float().mean().item()
+    less = (typical < cosine(detector.pool[product].feats[None], feats).mean()).sum().item()
     out = detector.infer([prompt, *own], [product]*(len(own)+1), prompts=[own[int(typical.argmax())]]*(len(own)+1))['image_score']
-    worse = (out[1:] >= out[0]).float().mean().item()
-    return L(_finding('untypical prompt', [prompt]*(rank <= few), f'only {rank:.0%} of {_many(len(own), "normal image")} of {product} are less like the others; give a typical one')
-             + _finding('contaminated prompt', [prompt]*(worse <= few), f'as a photo it scores as high as the {worse:.0%} most anomalous of {_many(len(own), "normal image")} of {product}; does it show a defect?'))
+    worse = (out[1:] >= out[0]).sum().item()
+    return L(_finding('untypical prompt', [prompt]*(_share(less, len(own)) <= few), f'of {_many(len(own), "normal image")} of {product} only {less} are less like the others; give a typical one')
+             + _finding('contaminated prompt', [prompt]*(_share(worse, len(own)) <= few), f'judged as a photo, only {worse} of {_many(len(own), "normal image")} of {product} score as high; does it show a defect?'))
 
 # %% ../nbs/10b_doctor.ipynb #ccc8faa8
 @patch
@@ -73,7 +82,7 @@ def sensitivity(self:Detector,
     if missing: raise ValueError(f'no normal images of {", ".join(missing)}: prompts are drawn from them')
     for product, part in by_product(samples).items():
         draws = [own[product][int(i)] for i in rng.permutation(len(own[product]))[:k]]
-        scores = np.stack([np.concatenate([out['image_score'].cpu().numpy() for out in self._batches(part, [product]*len(part), 16, False, [d]*len(part))]) for d in draws], 1)
+        scores = np.stack([np.concatenate([out['image_score'].cpu().numpy() for out in self._batches(part, [product]*len(part), None, False, [d]*len(part))]) for d in draws], 1)
         rows += [dict(product=product, **{f'prompt {i}': v for i, v in enumerate(row)}) for row in scores]
     return pd.DataFrame(rows)
 
@@ -101,22 +110,29 @@ def _drifted(detector, photos, normal, few=.05):
             found += _finding('drift', far, f'of {len(part)} of {product}, less like the prompt than {1-few:.0%} of the normal images; was camera, light or product changed? Calibrate anew, or train with such photos')
     return found
 
+def _taken_for(detector, photos):
+    "`photos` as `Sample`s of the products that the pool takes them for"
+    return [Sample(getattr(photo, 'image', photo), product) for photo, product in zip(photos, detector.pool.select(_encode(detector, photos))[0])]
+
 # %% ../nbs/10b_doctor.ipynb #831c7857
 def doctor(
     samples, # of `Sample`; normal training images are what all is compared with, test images what is examined
     detector:Detector=None, # None: the images alone are looked at
     k:int=5, # prompts for the sensitivity
-    most:int=60 # images of a product and kind to look at
+    most:int=60, # images of a product and kind to look at
+    photos=None # of a day's work, for instance: have they drifted from the normal images of `samples`?
 ) -> L: # of `Finding`
     "What is odd about `samples`, and about `detector` judging them; nothing is changed"
-    found, samples = survey(samples), L(samples)
+    samples = L(samples)
+    found = survey(samples) if samples or detector is None else L()
     if detector is None: return found
+    found += _twins(detector) + _uncalibrated(detector)
     for product in by_product(samples): detector.pool.index(product)
     some = lambda own: L(v for part in by_product(own).values() for v in part[np.random.default_rng(0).permutation(len(part))[:most].tolist()])
     normal = some(normals(samples))
     test = by_product(s for s in samples if s.split == 'test' and not s.label)               # a defect is unlike its prompt, but no drift
     good = some(s for p, own in by_product(normal).items() for s in test.get(p, own))
-    found += _twins(detector)
     for product, own in by_product(normal).items(): found += _odd_prompt(detector, product, own)
+    if photos: found += _drifted(detector, _taken_for(detector, photos), normal)
     if not good: return found
     return found + _confused(detector, good) + _moved(detector, good, normal, k) + _drifted(detector, good, normal)

@@ -47,7 +47,7 @@ DATASETS = dict(
                    'https://www.mydrive.ch/shares/150996/b52ecdcbf521176e9db9c731f2304b27/download/420938113-1629960298/mvtec_anomaly_detection.tar.xz',
                    4.9, 'cf4313b13603bec67abb49ca959488f7eedce2a9f7795ec54446c649ac98cd3d', 'mvtec'),
     btad=Download('BTAD', 'not stated by its makers (anomalib names CC BY-NC-SA 4.0, not for commercial use)',
-                  'https://avires.dimi.uniud.it/papers/btad/btad.zip', None, '461c9387e515bfed41ecaae07c50cf6b10def647b36c9e31d239ab2736b10d2a', 'btad'),
+                  'https://avires.dimi.uniud.it/papers/btad/btad.zip', 1.2, '461c9387e515bfed41ecaae07c50cf6b10def647b36c9e31d239ab2736b10d2a', 'btad'),
     visa=Download('VisA', 'CC BY 4.0', 'https://amazon-visual-anomaly.s3.us-west-2.amazonaws.com/VisA_20220922.tar',
                   1.8, '2eb8690c803ab37de0324772964100169ec8ba1fa3f7e94291c9ca673f40f362', 'visa'),
     dtd=Download('DTD, textures for pseudo-anomalies', 'for research purposes', 'https://www.robots.ox.ac.uk/~vgg/data/dtd/download/dtd-r1.0.1.tar.gz',

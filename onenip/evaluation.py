@@ -8,6 +8,7 @@ __all__ = ['protocols', 'Protocol', 'get_protocol', 'Card', 'Table', 'MeanTable'
 # %% ../nbs/10_evaluation.ipynb #7e0aff3e
 import json
 from dataclasses import asdict, dataclass, replace
+from html import escape
 from pathlib import Path
 from zlib import crc32
 
@@ -19,7 +20,7 @@ from fastcore.basics import patch
 from fastcore.foundation import L
 from safetensors.torch import load_file, save_file
 
-from .data import Sample, _check_sample, _make_folder, _replace, by_product, load_mask, normals
+from .data import Sample, _check_sample, _make_folder, _replace, by_product, load_image, load_mask, normals
 from .inference import Detector, _sha256, _versions, maps_of
 from .metrics import METRICS, _metrics, bootstrap_metrics
 from .recipes import presets
@@ -40,7 +41,7 @@ class Protocol:
     def __post_init__(self):
         told = lambda k, wanted: ValueError(f'{k}={getattr(self, k)!r}: {wanted} is expected')
         number = lambda v: isinstance(v, (int, float)) and not isinstance(v, bool)
-        if not isinstance(self.prompt, dict) and self.prompt not in ('pool', 'given', 'random'): raise told('prompt', "'pool', 'given', 'random' or a dict")
+        if not (isinstance(self.prompt, dict) and self.prompt or self.prompt in ('pool', 'given', 'random')): raise told('prompt', "'pool', 'given', 'random' or a dict of products")
         if self.scale not in ('saved', 'test') and not number(self.scale): raise told('scale', "'saved', 'test' or a number")
         if self.label not in ('list', 'mask'): raise told('label', "'list' or 'mask'")
         if not isinstance(self.flip, bool): raise told('flip', 'True or False')
@@ -106,8 +107,15 @@ def _departures(settings):
     other = [(_say(k, v), _say(k, official[k])) for k, v in rules.items() if v not in (official[k], 'none')]
     if settings['refined'] and settings['alpha'] != .5: other.append((f"α = {settings['alpha']:g}", 'α = 0.5'))
     if settings['size'] not in (224, 256, 320): other.append((f"{settings['size']} px", '224, 256 or 320 px'))
-    if 'efficientnet_b4' not in settings['backbone']: other.append((f"backbone {settings['backbone']}", 'backbone EfficientNet-b4'))
-    return other
+    if settings['backbone'] not in ('tf_efficientnet_b4', presets['paper'].backbone): other.append((f"backbone {settings['backbone']}", 'backbone EfficientNet-b4, weights of ImageNet-1k'))
+    return other + _trained_otherwise(settings.get('info', {}), settings.get('model') or {})
+
+def _trained_otherwise(info, model):
+    "What training or model have otherwise than the paper's tables: pairs of words, here and there"
+    recipe, layers, other = info.get('recipe'), [model.get(f'{k}_layers', 4) for k in ('encoder', 'decoder')], []
+    if recipe and recipe['name'].split('_')[0] not in ('paper', 'official'): other.append((f"recipe {recipe['name']}", "the paper's recipe"))
+    if recipe and info.get('epochs') != 1000: other.append((f"{info.get('epochs')} epochs", '1000 epochs'))
+    return other + [(f'{layers[0]} and {layers[1]} layers', '4 and 4 layers')]*(layers != [4, 4])
 
 def _comparability(settings):
     "In plain words: what would make the numbers not comparable"
@@ -126,6 +134,10 @@ def _text(v):
     if isinstance(v, dict): return ', '.join(f'{k} {_text(x)}' for k, x in v.items())
     if isinstance(v, (list, tuple)): return '; '.join(map(_text, v))
     return f'{v:.4g}' if isinstance(v, float) else str(v)
+
+def _cell_text(text):
+    "`text` as it stands in a cell of a Markdown table, whatever it holds"
+    return escape(text, quote=False).replace('|', r'\|').replace('\n', ' ')
 
 # %% ../nbs/10_evaluation.ipynb #09049080
 class Card:
@@ -150,8 +162,8 @@ class Card:
     def __repr__(self): return '\n'.join([*(f'{k}: {v}' for k, v in self._lines()), *self._words()])
 
     def _repr_markdown_(self):
-        rows = [f'| {k} | {v} |'.replace('\n', ' ') for k, v in self._lines()]
-        other = ['| here | in the paper\'s tables |', '|---|---|', *(f'| {a} | {b} |' for a, b in self.departures), ''] if self.departures else []
+        rows = [f'| {k} | {_cell_text(v)} |' for k, v in self._lines()]
+        other = ['| here | in the paper\'s tables |', '|---|---|', *(f'| {_cell_text(a)} | {b} |' for a, b in self.departures), ''] if self.departures else []
         first, *rest = self.comparability
         return '\n'.join(['| evaluation card | |', '|---|---|', *rows, '', first, '', *other, *(f'- {s}' for s in rest)])
 
@@ -219,7 +231,8 @@ class Table:
         return frame.rename_axis('product')
 
     def to_csv(self, file):
-        "Write `to_frame`, with the intervals if there are any"
+        "Write `to_frame`, with the intervals if there are any; of several processes the first one does"
+        if rank_distrib(): return
         frame = self.to_frame()
         (frame if self._intervals is None else frame.join(self.intervals)).to_csv(file)
 
@@ -252,7 +265,7 @@ def _below(self:Table):
 @patch
 def _repr_markdown_(self:Table):
     lines = self._lines()
-    head, *rows = ['| '+' | '.join(v.replace('|', r'\|') for v in line)+' |' for line in lines]
+    head, *rows = ['| '+' | '.join(map(_cell_text, line))+' |' for line in lines]
     return '\n'.join([head, '|---'+'|--:'*(len(lines[0])-1)+'|', *rows, '', *'\n\n'.join(self._below()).split('\n')])
 
 @patch
@@ -292,7 +305,8 @@ def _random_prompts(test, samples, seed):
     missing = sorted({s.product for s in test}-set(own))
     if missing: raise ValueError(f"no normal training images of {', '.join(missing)} among samples: prompt='random' draws its prompts from them")
     own = {p: sorted(ns, key=lambda s: s.name) for p, ns in own.items()}                                # the order of a list changes nothing
-    draw = lambda s: np.random.default_rng((seed, crc32(Path(s.name).name.encode()), crc32(s.defect.encode()))).integers(len(own[s.product]))
+    what = lambda s: Path(s.image).name.encode() if isinstance(s.image, (str, Path)) else load_image(s).tobytes()
+    draw = lambda s: np.random.default_rng((seed, crc32(what(s)), crc32(s.defect.encode()))).integers(len(own[s.product]))
     return [own[s.product][draw(s)] for s in test]
 
 def _told(test, prompt, pool):
@@ -335,7 +349,8 @@ def _settings(self:Detector, protocol, seed):
     "Rules and provenance, for the card"
     b = self.backbone
     return dict(protocol=asdict(protocol), no_prompt=getattr(getattr(self, 'model', None), 'prompt', '') == 'none', prompt_seed=seed, backbone=b.name, size=b.size, official_padding=b.official_padding, about=self.about,
-                alpha=float(self.alpha), scale=float(self.scale), score_pool=self.score_pool, info=self.info, weights=self.checksum(), versions=_versions())
+                alpha=float(self.alpha), scale=float(self.scale), score_pool=self.score_pool, info=self.info, weights=self.checksum(), versions=_versions(),
+                model=getattr(getattr(self, 'model', None), 'config', None))
 
 # %% ../nbs/10_evaluation.ipynb #46a14086
 def _product_maps(grids, places, settings):
@@ -395,7 +410,7 @@ def evaluate(self:Detector,
     samples, # of `Sample`; the test images among them are judged
     prompt:str|dict=None, # 'pool', 'given', 'random', or product → product whose prompt it gets, see `Protocol`; None: the protocol's
     protocol:str|Protocol='deployable', # 'deployable', 'official', or a `Protocol`
-    bs:int=16, # images at a time
+    bs:int=None, # images at a time; None: as many as are fastest
     progress:bool=False, # show a bar
     bootstrap:int=0, # draws of images for intervals of 95 %, of several seeds in each one's table; 0: no intervals
     prompt_seeds=(0,), # of prompt='random'; more than one: mean and standard deviation over them, and each one's table in `tables`
@@ -406,7 +421,7 @@ def evaluate(self:Detector,
     "Metrics of each product"
     protocol = get_protocol(protocol, **changes, **({} if prompt is None else dict(prompt=prompt)))
     seeds, samples = list(prompt_seeds), L(samples)
-    if not seeds or len(seeds) > 1 and protocol.prompt != 'random': raise ValueError(f"prompt_seeds={seeds}: one seed, or several with prompt='random'")
+    if not seeds or len(set(seeds)) < len(seeds) or len(seeds) > 1 and protocol.prompt != 'random': raise ValueError(f"prompt_seeds={seeds}: one seed, or several different ones with prompt='random'")
     test, tables = _test_samples(samples, self.pool), []
     for seed in seeds:
         prompts = _random_prompts(test, samples, seed) if protocol.prompt == 'random' else None
@@ -452,6 +467,9 @@ def mean_table(
     tables = list(tables)
     if any(isinstance(t, MeanTable) for t in tables): raise ValueError('a mean of means: give the tables themselves')
     if len(tables) < 2: raise ValueError(f'{len(tables)} tables: a standard deviation needs two')
+    drawn = lambda t: (t.settings.get('info', {}).get('seed'), t.settings.get('prompt_seed'))
+    if any(t.scores.image_score.equals(s.scores.image_score) and drawn(t) == drawn(s) for i, t in enumerate(tables) for s in tables[:i]):
+        raise ValueError(f'two of the tables have the same scores of the same seed: a deviation over {what} needs different ones')
     same = lambda t: {**{k: t.settings.get(k) for k in ('protocol', 'backbone', 'size', 'alpha', 'score_pool')},
                       'images': t.scores.image.tolist(), 'products': list(t.rows)}
     differs = [k for t in tables[1:] for k, v in same(tables[0]).items() if same(t)[k] != v]
@@ -503,9 +521,10 @@ def _numbers(rows): return {p: {k: np.nan if v is None else v for k, v in row.it
 def save(self:Table,
     folder:str|Path # is made if it does not exist
 ) -> Path: # the folder
-    "Write scores, table and card, and the grids if they were kept"
+    "Write scores, table and card, and the grids if they were kept; of several processes the first one does"
     if not self.rows: raise ValueError('a mean of tables is made, not saved: save each of its `tables`')
     folder = _make_folder(folder)
+    if rank_distrib(): return folder
     _replace(folder, 'scores.csv', lambda f: self.scores.to_csv(f, index=False))
     (folder/'maps.safetensors').unlink(missing_ok=True)              # of an earlier table
     if self.grids:

@@ -180,7 +180,10 @@ def read_checkpoint(
         if not Path(source).is_file(): raise FileNotFoundError(f'checkpoint {source} does not exist: check the path')
         try:
             with torch.serialization.safe_globals(_NUMBERS): source = torch.load(source, map_location='cpu', weights_only=True)
-        except Exception as e: raise ValueError(f'{source} is no checkpoint that can be read without running code in it (weights_only): {type(e).__name__}: {str(e)[:300]}') from e
+        except Exception as e:
+            why = ('it holds more than tensors, and reading it would run code (weights_only), which is refused: ask for its state dict alone' if 'Unsupported global' in str(e)
+                   else f'broken, or another kind of file ({type(e).__name__})')
+            raise ValueError(f'{source} is no checkpoint that can be read: {why}') from e
     if not isinstance(source, dict): raise ValueError(f'checkpoint of type {type(source).__name__}: a file or a state dict is expected')
     state = source.get('state_dict', source)
     strange = [k for k, v in state.items() if not isinstance(v, torch.Tensor)]
@@ -196,6 +199,7 @@ def check_state(
     told = lambda k: f'{names[k]} (here {k})' if names and names.get(k, k) != k else k
     bad = [f'{k} (its name here) is missing' if names else f'{k} is missing' for k in wanted if k not in state] + [f'{told(k)} is not known' for k in state if k not in wanted] + [
         f'{told(k)} is {tuple(state[k].shape)} instead of {tuple(v.shape)}' for k, v in wanted.items() if k in state and state[k].shape != v.shape]
+    bad += [f'{told(k)} holds nan or infinity' for k in wanted if k in state and state[k].is_floating_point() and not state[k].isfinite().all()]
     if bad: raise ValueError(f'the checkpoint does not fit in {len(bad)} tensors: {"; ".join(bad[:5])}')
 
 # %% ../nbs/01_features.ipynb #0b239bd9

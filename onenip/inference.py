@@ -42,7 +42,7 @@ from .prompts import PromptPool
 from .refiner import fuse, image_score, refined_map
 from .recipes import Preset, get_preset
 from .runs import epochs_within, several
-from .training import onenip_dls, onenip_learner
+from .training import OneNIPLearner, onenip_dls, onenip_learner
 
 # %% ../nbs/09_inference.ipynb #99fc199c
 @dataclass
@@ -59,7 +59,7 @@ class Prediction:
     p_value:float|None = None # how often a normal image of the product scores at least as high; None, as the next three: not calibrated
     threshold:float|None = None # of the image score
     is_anomalous:bool|None = None # is the image score above it?
-    regions:L|None = None # of `Region`: where the map is above what normal images show, in pixels of the photo
+    regions:L|None = None # of `Region`: where the map is above the pixel threshold, in pixels of the photo
 
     def __repr__(self):
         known = '' if self.p_value is None else f', p_value={self.p_value:.2g}, is_anomalous={self.is_anomalous}, {len(self.regions)} regions'
@@ -74,6 +74,7 @@ class Prediction:
 # %% ../nbs/09_inference.ipynb #93dc26ed
 class Predictor:
     "Judges images: `size` is the side of its input, `pool` holds its prompts, and `infer` gives scores and maps of one batch"
+    device = torch.device('cpu')
 
 # %% ../nbs/09_inference.ipynb #5701c361
 class Detector(Predictor):
@@ -223,18 +224,23 @@ def _is_one(images):
     "One image, not a sequence of them"
     return isinstance(images, (str, Path, Image.Image, Sample)) or isinstance(images, np.ndarray) and images.ndim < 4
 
-def _check_bs(bs):
+@patch
+def _batch_size(self:Predictor, bs):
+    "`bs`, checked; None: 16, on a processor 4, where more at a time took longer"
+    if bs is None: return 4 if self.device.type == 'cpu' else 16
     if bs < 1: raise ValueError(f'bs={bs}: at least one image a batch is expected')
+    return bs
 
 @patch
 def _batches(self:Predictor, images, products, bs, progress, prompts=None, judge=None):
     "Results of `judge`, batch by batch; None: of `infer`"
-    _check_bs(bs)
+    bs = self._batch_size(bs)
     part = lambda values, i: None if values is None else values[i:i+bs]
     starts = range(0, len(images), bs)
     for i, pixels in zip(progress_bar(starts, leave=False) if progress else starts, _read_ahead(images, self.size, bs, ahead=2)):
         yield (judge or self.infer)(pixels, part(products, i), *(() if prompts is None else (part(prompts, i),)))
 
+# %% ../nbs/09_inference.ipynb #06a313c6
 @patch
 def _products(self:Predictor, product, n):
     "`product` for each of `n` images, checked; None if the pool is to choose"
@@ -264,7 +270,7 @@ def _predictions(self:Predictor, out, sizes, verdict=True):
 def predict(self:Predictor,
     images, # one image (path, PIL image, uint8 array (h w 3) or `Sample`), or a sequence of them
     product=None, # name of the product, or one for each image; None: the pool chooses by similarity
-    bs:int=16, # images at a time
+    bs:int=None, # images at a time; None: as many as are fastest
     progress:bool=False, # show a bar
     tiles:int|tuple=1, # pieces across and down that each image is judged in, see below
     prompt=None # for `tiles`: a normal image of the product at full size, to be cut like the images
@@ -312,11 +318,11 @@ def _predict_tiles(self:Predictor, images, product, bs, progress, tiles, prompt)
 def predict_stream(self:Predictor,
     images, # iterable of images, as `predict` takes them; may be endless
     product:str=None, # name of the product of all; None: the pool chooses by similarity
-    bs:int=16, # images at a time
+    bs:int=None, # images at a time; None: as many as are fastest
     ahead:int=2 # batches that are read while one is judged
 ): # yields a `Prediction` for each image
     "Judge images one after the other, without keeping them"
-    _check_bs(bs)
+    bs = self._batch_size(bs)
     if ahead < 0: raise ValueError(f'ahead={ahead}: 0 batches (nothing is read ahead) or more are expected')
     if _is_one(images): raise TypeError('predict_stream takes an iterable of images: use predict for one')
     if product is not None: self.pool.index(product)
@@ -333,7 +339,7 @@ def _seeded_pairs(dls):
 
 # %% ../nbs/09_inference.ipynb #8bf6d513
 @patch
-def _calibration(self:Detector, images, products, rate=None, bs=16, progress=False):
+def _calibration(self:Detector, images, products, rate=None, bs=None, progress=False):
     "`Calibration` of each product, by normal `images` of known `products`"
     scores, peaks = [], []
     for out in self._batches(images, products, bs, progress):
@@ -348,7 +354,7 @@ def set_scale(self:Detector,
     products # name of the product of each image
 ):
     "Set `scale` by `images` and `pseudo`, then `calibration` by `images`"
-    residual = [out['residual_map'] for out in self._batches([*images, *pseudo], [*products, *products], 16, False)]
+    residual = [out['residual_map'] for out in self._batches([*images, *pseudo], [*products, *products], None, False)]
     self.scale = ((max(r.max() for r in residual)+min(r.min() for r in residual))/2).item()
     self.calibration = self._calibration(images, products)
 
@@ -357,7 +363,7 @@ def set_scale(self:Detector,
 def calibrate(self:Detector,
     normals, # of `Sample`: normal images of the products, none of which the detector learned from
     rate:float=.05, # share of normal images that may raise an alarm
-    bs:int=16, # images at a time
+    bs:int=None, # images at a time; None: as many as are fastest
     progress:bool=False # show a bar
 ) -> dict: # product → `Calibration`, of the products in `normals`; those of others stay
     "Set thresholds for a false-alarm `rate`, and what p-values are counted on"
@@ -438,6 +444,11 @@ _FORMAT = 1
 
 def _sha256(file): return hashlib.sha256(Path(file).read_bytes()).hexdigest()
 
+def _sealed(config):
+    "`config` with a checksum of itself"
+    config = {k: v for k, v in json.loads(json.dumps(config)).items() if k != 'seal'}        # as it will be read
+    return dict(config, seal=hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest())
+
 @patch
 def _tensors(self:Detector):
     "Tensors of backbone, norm and model by name"
@@ -472,13 +483,21 @@ def save(self:Detector,
                   info=self.info, learned=sorted(self.learned))
     def write_both(file):
         save_file(tensors, file)
-        new.write_text(json.dumps(dict(config, sha256=_sha256(file)), indent=1))
+        new.write_text(json.dumps(_sealed(dict(config, sha256=_sha256(file))), indent=1))
     new = folder/f'.detector.json.{os.getpid()}.new'
     try:
         _replace(folder, 'detector.safetensors', write_both)             # both are written before either takes its place
         os.replace(new, folder/'detector.json')
     finally: new.unlink(missing_ok=True)
     return folder
+
+# %% ../nbs/09_inference.ipynb #811ec0ea
+@patch
+def export(self:OneNIPLearner,
+    folder:str|Path # is made if it does not exist
+) -> Path: # the folder
+    "Write the trained model as a `Detector`, not a pickle of the learner; read it with `Detector.load`"
+    return self.detector().save(folder)
 
 # %% ../nbs/09_inference.ipynb #f24c6852
 @patch
@@ -501,6 +520,7 @@ def _read(folder):
     if not isinstance(config, dict) or not {'format', 'kind', 'backbone', 'products', 'sha256'} <= set(config):
         raise ValueError(f'{folder/"detector.json"} does not describe a detector: give the folder that Detector.save wrote')
     if config['format'] != _FORMAT: raise ValueError(f'{folder/"detector.json"} has format {config["format"]}, this version of onenip reads {_FORMAT}')
+    if _sealed(config) != config: raise ValueError(f'{folder/"detector.json"} was changed since it was written: its checksum differs; change the detector in Python and save it again')
     file = folder/'detector.safetensors'
     if _sha256(file) != config['sha256']: raise ValueError(f'{file} is damaged or belongs to another detector.json: its checksum differs; save the detector again')
     try: return config, load_file(file)
@@ -521,6 +541,6 @@ def load(cls:Detector,
     for name, module in dict(backbone=backbone, norm=norm).items(): module.load_state_dict(part(name))
     pool = PromptPool.restore(backbone, norm, config['products'], tensors['pool.images'].numpy(), part('pool')['feats'])
     detector = Detector.kinds[config['kind']]._restore(backbone, norm, pool, part, config)
-    detector.info, detector.learned = config.get('info', {}), set(config.get('learned', ()))
-    detector.calibration = {p: Calibration(**c) for p, c in config.get('calibration', {}).items()}
+    detector.info, detector.learned = config['info'], set(config['learned'])
+    detector.calibration = {p: Calibration(**c) for p, c in config['calibration'].items()}
     return detector

@@ -81,7 +81,7 @@ def metrics(
     scores, # of the images (n,)
     labels, # 0 normal, 1 anomalous (n,)
     maps=None, # anomaly maps of the images whose ground truth is known (m h w)
-    masks=None, # their masks, defective > 0 (m h w)
+    masks=None, # their masks, defective > 0 (m h w); of pixels they alone decide, whatever the labels say
     protocol:str='deployable' # 'official': an AUROC below one half is turned around
 ) -> dict: # the seven `METRICS` as fractions; nan where there is nothing to compare
     "Image and pixel metrics of one product"
@@ -117,10 +117,13 @@ def _three(c, flip):
 def _checked(scores, labels, maps, masks):
     "The arguments of `metrics` as arrays, or an error"
     labels, scores = np.asarray(labels), np.asarray(scores, dtype=np.float64)
-    if not set(labels.ravel().tolist()) <= {0, 1}: raise ValueError(f'labels {sorted(set(labels.ravel().tolist()))}: 0 (normal) and 1 (anomalous) are expected')
+    if not set(labels.ravel().tolist()) <= {0, 1}: raise ValueError(f'labels {sorted(set(labels.ravel().tolist()), key=str)}: 0 (normal) and 1 (anomalous) are expected')
     if scores.shape != labels.shape or labels.ndim != 1: raise ValueError(f'{scores.size} scores for {labels.size} labels: give one score and one label an image')
     if maps is not None: maps = np.asarray(maps)
-    if masks is not None: masks = np.asarray(masks) > 0
+    if masks is not None:
+        masks = np.asarray(masks)
+        if not np.isfinite(masks).all(): raise ValueError('masks hold nan or infinity: 0 and what is above it are expected')
+        masks = masks > 0
     if maps is None and masks is not None: raise ValueError('masks without maps: give the maps that the masks belong to')
     if maps is not None and (maps.ndim != 3 or masks is not None and maps.shape != masks.shape):
         raise ValueError(f'maps {maps.shape} and masks {np.shape(masks)} must have the same shape, (images, height, width)')
@@ -157,7 +160,7 @@ def bootstrap_metrics(
     level:float=.95, # share of the draws in the interval
     seed:int=0, # of the draws
     bins:int=1000 # of the pixels' scores
-) -> dict: # metric → (low, high), as fractions; nan for a metric that does not exist
+) -> dict: # metric → (low, high), as fractions; nan for a metric that does not exist, or with less than two images of a kind
     "Percentile intervals of the metrics over images drawn anew"
     scores, labels, maps, masks = _checked(scores, labels, maps, masks)
     if not isinstance(draws, int) or draws < 1: raise ValueError(f'draws={draws}: a whole number of at least 1 is expected')
@@ -165,12 +168,13 @@ def bootstrap_metrics(
     if not 0 < level < 1: raise ValueError(f'level={level}: a share between 0 and 1 is expected')
     rng, values = np.random.default_rng(seed), dict.fromkeys(METRICS, np.full(draws, np.nan))
     turn = lambda c: np.maximum(auroc(c), 1-auroc(c)) if protocol == 'official' else auroc(c)
-    if len(set(labels.tolist())) == 2:
+    if np.bincount(labels, minlength=2).min() > 1:
         hot = np.eye(len(scores))[np.unique(scores, return_inverse=True)[1]]                 # each distinct score a bin
         c = _redrawn(_draws(labels, draws, rng), hot*labels[:, None], hot*(1-labels[:, None]), hot*labels[:, None])
         values |= zip(METRICS[:3], (turn(c), average_precision(c), f1_max(c)))
     if masks is not None and masks.any() and not masks.all():
         c = _redrawn(_draws(masks.any((1, 2)), draws, rng), *_pixel_histograms(maps, masks, bins))
-        values |= zip(METRICS[3:], (turn(c), average_precision(c), f1_max(c), aupro(c)))
+        with np.errstate(invalid='ignore'): values |= zip(METRICS[3:], (turn(c), average_precision(c), f1_max(c), aupro(c)))       # a draw may have no normal pixel
     ends = (50-50*level, 50+50*level)
-    return {k: tuple(np.percentile(v, ends).tolist()) for k, v in values.items()}
+    some = lambda v: v[np.isfinite(v)] if np.isfinite(v).any() else v
+    return {k: tuple(np.percentile(some(v), ends).tolist()) for k, v in values.items()}

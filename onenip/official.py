@@ -12,6 +12,7 @@ import torch
 from fastai.torch_core import default_device
 from fastcore.basics import patch
 
+from .cache import image_key
 from .data import check_samples, normals
 from .features import Backbone, FeatureNorm
 from .inference import Detector, _versions
@@ -25,10 +26,10 @@ from .training import PairDataset, hold_back
 @patch(cls_method=True)
 def from_official(cls:Detector,
     source:str|Path|dict, # released checkpoint, or its state dict
-    samples, # of `Sample`; normal training images are used, for prompts and calibration
+    samples, # of `Sample`; normal training images are used, for prompts and the constant c
     version:int=2, # of the dynamic decoder that was trained: 2, or 1 as behind the paper's tables
     score_pool:int=presets['official'].score_pool, # squares averaged before the maximum that scores an image; None: the maximum itself
-    seed:int=0, # of the images to calibrate on, and their pseudo-anomalies
+    seed:int=0, # of the images that c is taken from, and their pseudo-anomalies
     device=None, # None: a GPU if there is one
     **kw # more arguments of `OneNIP`
 ) -> Detector:
@@ -45,4 +46,5 @@ def from_official(cls:Detector,
     held = samples[hold_back(samples, seed=seed)[1]] or samples          # of single images: those
     data = PairDataset(held, range(len(held)), range(len(held)), backbone.size, Textures(samples=held), seed)
     detector.set_scale(held, [data.pseudo(i)[0] for i in range(len(held))], held.attrgot('product'))
+    detector.calibration, detector.learned = {}, {image_key(s, backbone.size) for s in samples}          # the checkpoint may know them
     return detector

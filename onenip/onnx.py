@@ -124,6 +124,7 @@ class OnnxDetector(Predictor):
         providers:list=None # of onnxruntime, in order of preference; None: the processor
     ):
         self.path, self.session = Path(path), _session(path, threads, providers)
+        if self.session.get_providers()[0] != 'CPUExecutionProvider': self.device = torch.device('cuda')
         config = _read_metadata(self.session, path)
         for k in ('size', 'alpha', 'scale', 'score_pool', 'info', 'about', 'versions'): setattr(self, k, config[k])
         self.calibration = {p: Calibration(**c) for p, c in config['calibration'].items()}
@@ -169,6 +170,7 @@ def export_onnx(self:Detector,
     "Write the detector as one ONNX file, after it has shown that it gives the same verdicts"
     if not hasattr(self, 'model'): raise ValueError(f'{type(self).__name__} has no model to export: it compares with its memory of patches; export a trained detector')
     _need('onnx', 'onnxscript', 'onnxruntime')
+    if Path(path).is_dir(): raise IsADirectoryError(f'{path} is a folder: give the name of a file in it')
     path, images = Path(path), _check_images(self) if images is None else list(images)
     if not images: raise ValueError('images is empty: give at least one for the check, or None')
     def write(file):

@@ -27,7 +27,7 @@ def _photos_at(path):
     path = Path(path)
     if path.is_file(): return [path], []
     if not path.is_dir(): raise FileNotFoundError(f'{path} does not exist: give a photo or a folder of photos')
-    found = sorted(f for f in path.rglob('*') if f.is_file() and not any(p.startswith('.') for p in f.relative_to(path).parts))
+    found = sorted(f for f in path.rglob('*') if not f.is_dir() and not any(p.startswith('.') for p in f.relative_to(path).parts))
     photos = [f for f in found if f.suffix.lower() in IMAGE_SUFFIXES]
     foreign = [(f, f'{f} is in a format that cannot be read: convert it') for f in found if f.suffix.lower() in _FOREIGN]
     if not photos and not foreign: raise ValueError(f'{path} holds no photos, files ending in {" ".join(sorted(IMAGE_SUFFIXES))}: give another folder')
@@ -112,18 +112,20 @@ def _page(detector, folder, frame, cards, rows, unread):
     return _write_page(folder, 'photos.html', title='Photos judged', about=f'{detector!r}.', judged=len(frame), anomalous=int(frame.is_anomalous.fillna(False).sum()), products=products,
                        cards=[*cards], rows=[*rows], more=rows.n-len(rows.items), unread=[reason for _, reason in unread], exchangeable=EXCHANGEABLE)
 
-# %% ../nbs/10d_predictions.ipynb #c4a4c8d8
+# %% ../nbs/10d_predictions.ipynb #bd86441d
 def _writable(folder):
     "The folder, made if need be; raises `PermissionError` before anything is judged if the results could not be written"
     folder = _make_folder(folder)
-    if not os.access(folder, os.W_OK): raise PermissionError(f'{folder} cannot be written to: give another folder')
     for file in filter(Path.exists, (folder/name for name in ('predictions.csv', 'unread.csv', 'report.html'))):
         try: file.open('r+').close()
         except PermissionError as e: raise PermissionError(f'{file} cannot be written to, is it open in another program? Close it, or give another folder') from e
     return folder
 
-def _write_csv(folder, name, frame): _replace(folder, name, lambda f: frame.to_csv(f, index=False, encoding='utf-8-sig')) # with the mark by which Excel knows UTF-8
+def _plain(value): return f"'{value}" if isinstance(value, str) and value[:1] in tuple('=+-@') else value # no formula in a spreadsheet
 
+def _write_csv(folder, name, frame): _replace(folder, name, lambda f: frame.map(_plain).to_csv(f, index=False, encoding='utf-8-sig')) # with the mark by which Excel knows UTF-8
+
+# %% ../nbs/10d_predictions.ipynb #c4a4c8d8
 def write_predictions(
     detector:Predictor,
     photos:str|Path, # a photo, or a folder with photos in it or below
@@ -138,16 +140,25 @@ def write_predictions(
     if most < 1: raise ValueError(f'most={most}: at least one photo on the page is expected')
     folder, root = _writable(folder), Path(photos) if Path(photos).is_dir() else Path(photos).parent
     lines, cards, rows = [], _Top(most), _Top(5*most)
-    for i in (progress_bar if progress else iter)(range(0, len(found), 32)):
-        judged, bad = _judge_some(detector, found[i:i+32], product)
-        unread += bad
+    def judge(some):
+        judged, bad = _judge_some(detector, some, product)
         for photo, p in judged:
             lines.append(_row(photo, p))
             file = _printable(photo.relative_to(root))
             cards.add(_rank(p), lambda: _card(detector, file, p)); rows.add(_rank(p), lambda: _line(detector, file, p))
+        return bad
+    starts = range(0, len(found), 32)
+    try:
+        for i in progress_bar(starts) if progress else starts: unread += judge(found[i:i+32])
+    except KeyboardInterrupt as e:                                       # what was judged is not lost
+        if not lines: raise
+        stopped, done = e, {line['image'] for line in lines} | {str(f) for f, _ in unread}
+        unread += [(f, f'{f} was not judged: interrupted') for f in found if _printable(f) not in done]
+    else: stopped = None
     frame, unread = pd.DataFrame(lines, columns=_COLUMNS), [(f, _printable(reason)) for f, reason in unread]
     _write_csv(folder, 'predictions.csv', frame)
     (folder/'unread.csv').unlink(missing_ok=True)                        # of an earlier call
     if unread: _write_csv(folder, 'unread.csv', pd.DataFrame([(_printable(f), reason) for f, reason in unread], columns=['image', 'reason']))
     _page(detector, folder, frame, cards, rows, unread)
+    if stopped: raise stopped
     return frame, unread

@@ -307,9 +307,14 @@ def _good(folder):
 def _name(path): return (path if path.is_dir() else path.parent).resolve().name
 
 # %% ../nbs/00a_readers.ipynb #3bf2bfa5
+def _masks_of(folder, names):
+    "Which of `names` the masks in `folder` belong to: defect, if it is called defect_masks"
+    return next((n for n in names for m in _MASKS if _plain(folder.name) in (n+m, m+n)), None)
+
 def _masks(folder, kind):
     "Masks of the images in the folder `kind` of the product in `folder`, by the lower-case stem of their image"
     places = [p for top in _inside(folder, _MASKS) for p in (top, *[f for f in _folders(top) if f.name.lower() == kind.lower()])]
+    places += [f for f in _folders(folder) if _masks_of(f, {_plain(kind)})]
     return {f.stem.lower().removesuffix('_mask'): f for p in places for f in _images(p)}
 
 def _of_kind(folder, kind, product, good, split):
@@ -345,7 +350,7 @@ def _product_samples(folder):
             good = _is(kind, _GOOD)
             if _is(split, {'train'}) and not good and _images(kind):
                 raise ValueError(f"{kind}: only normal images are trained on; rename it to 'good' if they are, or move it to {folder/'test'/kind.name}")
-            samples += _of_kind(folder, kind, _name(folder), good, _plain(split.name))
+            samples += _of_kind(folder, kind, _name(folder), good, 'train' if _is(split, {'train'}) else 'test')
         if _is(split, {'train'}): samples += [Sample(f, _name(folder)) for f in _images(split)]
     return samples
 
@@ -414,20 +419,21 @@ def _hold_back(samples):
     return split, [f'no split was found, so {n} normal images, picked with a fixed seed, are kept for the test'] if n else []
 
 # %% ../nbs/00a_readers.ipynb #1bed38bc
-def _read_rows(rows, find):
-    "`Reading` of `rows`, (place, row) each"
+def _read_rows(rows, find, root):
+    "`Reading` of `rows`, (place, row) each, whose images are expected in `root`"
     samples = [_row_sample(where, row, find) for where, row in rows]
     free = [s for s, (_, row) in zip(samples, rows) if row['split'] is None]
     held, notes = _hold_back(free)
     samples = [s for s, (_, row) in zip(samples, rows) if row['split'] is not None] + held
     whole = sum(_is_whole(s.mask) for s in samples)
     if whole: notes.append(f'{whole} defective without a mask count as defective everywhere')
-    return Reading(samples, notes, list(_unlisted(samples)))
+    return Reading(samples, notes, list(_unlisted(samples, root)))
 
-def _unlisted(samples):
-    "(file, reason) of each image beside the images of `samples`"
+def _unlisted(samples, root):
+    "(file, reason) of each image in `root`, or beside the images of `samples`, that is in no row"
     read = {s.image for s in samples}
-    return ((f, 'in no row') for folder in sorted({f.parent for f in read}) for f in _images(folder) if f not in read)
+    beside = ((f, 'in no row') for folder in sorted({f.parent for f in read}) if root not in folder.parents for f in _images(folder) if f not in read)
+    return [*_skipped(root, samples, lambda parts: 'in no row'), *beside]
 
 # %% ../nbs/00a_readers.ipynb #44b15f17
 def _visa_rows(table):
@@ -446,7 +452,7 @@ def _visa_rows(table):
 def _read_visa(path):
     table = path if path.is_file() else path/'split_csv'/'1cls.csv'
     if not table.is_file(): raise FileNotFoundError(f"{table} is missing: it says which images are for training; copy VisA's folder split_csv there")
-    return _read_rows(list(_visa_rows(table)), _Finder(table.parent))
+    return _read_rows(list(_visa_rows(table)), _Finder(table.parent), path if path.is_dir() else path.parent)
 
 def _fits_visa(path):
     if path.is_file(): return path.suffix.lower() == '.csv'
@@ -488,7 +494,8 @@ def _read_lists(path):
     named = [path/f'{split}{suffix}' for split in _SPLITS for suffix in ('.json', '.jsonl')] if path.is_dir() else []
     odd = [f for f in named if f.is_file() and f not in lists]
     if odd: raise ValueError(f'{odd[0]} is no list: one JSON object a line, with filename and label, is expected; mend it or take it away')
-    reading = _read_rows([row for f in lists for row in _list_rows(f)], _Finder(path if path.is_dir() else path.parent))
+    root = path if path.is_dir() else path.parent
+    reading = _read_rows([row for f in lists for row in _list_rows(f)], _Finder(root), root)
     if path.is_dir(): reading.notes.insert(0, f'listed in {", ".join(f.name for f in lists)}')
     return reading
 
@@ -508,7 +515,8 @@ def _photo_products(path):
 def _photos(folder):
     "Samples of one product whose photos are sorted into folders, or not at all"
     good = _good(folder)
-    kinds = [f for f in _folders(folder) if (good or _is(f, _BAD)) and f not in good and not _is(f, _MASKS)]
+    names = {_plain(f.name) for f in _folders(folder)}
+    kinds = [f for f in _folders(folder) if (good or _is(f, _BAD)) and f not in good and not _is(f, _MASKS) and not _masks_of(f, names)]
     samples = [Sample(f, _name(folder)) for g in good or [folder] for f in _images(g)]
     return samples + [s for kind in kinds for s in _of_kind(folder, kind, _name(folder), False, 'test')]
 

@@ -9,6 +9,7 @@ __all__ = ['heat_map', 'write_report']
 from pathlib import Path
 
 import numpy as np
+from fastai.torch_core import rank_distrib
 from jinja2 import Environment, PackageLoader
 from matplotlib import colormaps
 from PIL import Image, ImageFilter
@@ -100,9 +101,10 @@ def write_report(
     most:int=6, # images a group
     beside=() # `Table`s of other detectors on the same images, to compare with
 ) -> Path: # the HTML file
-    "Write `report.html`, self-contained, `scores.csv` and `metrics.csv` into `folder`"
+    "Write `report.html`, self-contained, `scores.csv` and `metrics.csv` into `folder`; of several processes the first one does"
     _as_in_use(table)
     folder = _make_folder(folder)
+    if rank_distrib(): return folder/'report.html'
     products = [_product(detector, p, scores, table.samples, most) for p, scores in table.scores.groupby('product')]
     about, tables = f'{detector!r}.', [_table(t) for t in (table, *beside)]
     table.scores.to_csv(folder/'scores.csv', index=False)

@@ -31,7 +31,7 @@ from fastcore.basics import patch
 from fastcore.foundation import L
 from fastcore.imports import noop
 
-from .cache import backbone_key
+from .cache import backbone_key, image_key
 from .data import _make_folder, _replace
 from .recipes import Preset, lr_at
 from .training import onenip_learner
@@ -62,7 +62,7 @@ def _pack(kept):
 def _run_of(learn, epochs):
     "What a run is, to be compared with a checkpoint's"
     bank = learn.dls.bank
-    images = [(bank.samples[i].product, Path(bank.samples[i].name).name) for i in bank.use]
+    images = [(bank.samples[i].product, image_key(bank.samples[i], bank.backbone.size)) for i in bank.use]         # what is in the files, not their names
     recipe = json.loads(json.dumps(asdict(learn.preset)))
     return dict(recipe=recipe, seed=learn.seed, epochs=epochs, model=learn.model.config, processes=num_distrib() or 1, steps=len(learn.dls.train),
                 textures=learn.dls.textures, weights=backbone_key(bank.backbone),
@@ -195,7 +195,8 @@ def _memory(device):
 
 # %% ../nbs/08a_runs.ipynb #6f16f800
 def _step_times(learn, steps=4):
-    "Seconds of a step whose pseudo-anomalies are new, and of one that uses them again"
+    "Seconds of a step whose pseudo-anomalies are new, and of one that uses them again; measured once a learner, the first of `steps` not counted"
+    if hasattr(learn, 'step_times'): return learn.step_times
     data, times = learn.dls.train.dataset, []
     kept, data.kept = data.kept, {}
     try:
@@ -204,7 +205,8 @@ def _step_times(learn, steps=4):
             with trial.no_bar(), trial.no_logging(): trial.fit(steps)
             times.append(np.diff(stop.times).mean())
     finally: data.kept = kept
-    return times[0], min(times)
+    learn.step_times = times[0], min(times)
+    return learn.step_times
 
 def _seconds(learn, epochs, new, again):
     "What `epochs` take: in the first round all pseudo-anomalies are new, later one of `reuse`"
@@ -216,11 +218,10 @@ def _seconds(learn, epochs, new, again):
 # %% ../nbs/08a_runs.ipynb #100105f7
 def forecast(
     learn:Learner, # from `onenip_learner`
-    epochs:int=None, # None: as in the recipe
-    steps:int=4 # to measure; the first is not counted
+    epochs:int=None # None: as in the recipe
 ) -> tuple: # seconds, and the most memory in use, bytes (None if the system does not tell)
     "How long training will take on this machine, and what memory it needs"
-    return _seconds(learn, learn.preset.epochs if epochs is None else epochs, *_step_times(learn, steps)), _memory(learn.dls.device)
+    return _seconds(learn, learn.preset.epochs if epochs is None else epochs, *_step_times(learn)), _memory(learn.dls.device)
 
 def epochs_within(
     learn:Learner, # from `onenip_learner`

@@ -184,6 +184,7 @@ def onenip_dls(
     cache=True # where features of normal images are kept on disk, see `cache_folder`; False: nowhere
 ) -> DataLoaders: # its `bank` is the `NormalBank`
     "Training and validation batches of (targets, prompts, pseudo-anomalies, masks)"
+    if not 0 <= seed < 2**31: raise ValueError(f'seed={seed}: a whole number from 0 to {2**31-1} is expected')
     if prompt_mode not in ('random', 'fixed'): raise ValueError(f"prompt_mode={prompt_mode!r}: 'random' or 'fixed' is expected")
     if textures is not None and not isinstance(textures, Textures): textures = Textures(textures)       # a wrong folder is told at once
     bank = NormalBank(samples, backbone, held_back, seed, standardise, device, cache)
@@ -206,7 +207,7 @@ def seed_of(*numbers) -> int:
 # %% ../nbs/08_training.ipynb #0b9edafe
 class OneNIPCallback(Callback):
     "Makes the two streams, and records the parts of the training loss in `learn.parts`"
-    def __init__(self, restoration:bool=True, share:bool=False): self.restoration, self.share = restoration, share
+    def __init__(self, pseudo:bool=True, share:bool=False): self.pseudo, self.share = pseudo, share
 
     def before_train(self):
         self.dls.train.epoch = self.learn.epochs_done
@@ -216,9 +217,9 @@ class OneNIPCallback(Callback):
 
     def before_batch(self):
         targets, prompts, items, images, masks = (*self.xb, *self.yb)
-        bank, streams = self.dls.bank, 2 if self.restoration else 1
+        bank, streams = self.dls.bank, 2 if self.pseudo else 1
         feats, masks = bank[targets], masks[:, None]
-        inputs = torch.cat([feats, self._pseudo(items.tolist(), images, masks)]) if self.restoration else feats
+        inputs = torch.cat([feats, self._pseudo(items.tolist(), images, masks)]) if self.pseudo else feats
         which = torch.arange(len(prompts), device=prompts.device)
         if self.share: prompts, which = prompts.unique(return_inverse=True)
         self.learn.xb = inputs, bank[prompts], None, which.repeat(streams)
@@ -244,10 +245,11 @@ class OneNIPCallback(Callback):
 # %% ../nbs/08_training.ipynb #27286eff
 class OneNIPLoss:
     "`onenip_loss` in fastai's form; remembers its last `parts`"
-    def __init__(self, lam:float=.5, factor:float=2, reduction:str='paper', bce:float=0., restoration:bool=True): store_attr()
+    def __init__(self, lam:float=.5, factor:float=2, reduction:str='paper', bce:float=0., restoration:bool=True): store_attr() # without restoration pseudo-anomalies are for the refiner only
 
     def __call__(self, preds:tuple, feats:Tensor, masks:Tensor) -> Tensor:
-        parts = loss_parts(preds, (feats, masks), self.factor, 2 if self.restoration else 1)
+        parts = loss_parts(preds, (feats, masks), self.factor, 2 if self.restoration or len(preds) > 1 and preds[1] is not None else 1)
+        if not self.restoration: parts.pop('res', None)
         self.parts = {k: v.detach() for k, v in parts.items()}
         for k, v in self.parts.items(): setattr(self, f'{k}_loss', v) # where fastai's LossMetrics looks
         return weigh(parts, self.lam, self.reduction, self.bce)
@@ -268,6 +270,14 @@ class OneNIPLearner(Learner):
         super().__init__(*args, **kw)
         self.preset, self.seed, self.parts, self.epochs_done = preset, seed, L(), 0
 
+# %% ../nbs/08_training.ipynb #3d76b89d
+def _here(model):
+    "Arguments of the model in this process: `replicas` are shared out among all processes"
+    replicas, n = model.get('replicas', 1), num_distrib() or 1
+    if replicas == 1: return model
+    if replicas%n: raise ValueError(f'replicas={replicas} cannot be shared out among {n} processes: give a multiple, or 1')
+    return {**model, 'replicas': replicas//n}
+
 # %% ../nbs/08_training.ipynb #c1fa6a21
 def onenip_learner(
     dls:DataLoaders, # from `onenip_dls`
@@ -283,13 +293,13 @@ def onenip_learner(
     torch.manual_seed(seed)
     backbone = dls.bank.backbone
     fitting = dict(channels=backbone.channels, grid=backbone.grid, size=backbone.size, refiner=preset.restoration)
-    model = OneNIP(**{**fitting, **preset.model})
-    if model.refiner and not preset.restoration: raise ValueError('restoration=False leaves the refiner without masks to learn from: give refiner=False')
+    model = OneNIP(**_here({**fitting, **preset.model}))
     known = dls.bank.use
     start_weights(model, preset, dls.bank[known[::len(known)//1000 or 1]])         # a thousand images or two are enough
+    pseudo = preset.restoration or model.refiner is not None            # the refiner learns from pseudo-anomalies, whether they are restored or not
     loss = OneNIPLoss(preset.lam, preset.factor, preset.reduction, preset.bce, preset.restoration)
     opt = partial(OptimWrapper, opt=make_optimiser(model, preset))
-    callbacks = [OneNIPCallback(preset.restoration, preset.share_prompts), GradientClip(preset.clip), *L(cbs)]
+    callbacks = [OneNIPCallback(pseudo, preset.share_prompts), GradientClip(preset.clip), *L(cbs)]
     model.mixed = is_fast_at_bfloat16(dls.device) if preset.mixed is None else preset.mixed
     metrics = LossMetrics(['rec_loss'] + ['res_loss']*preset.restoration + ['dice_loss']*(model.refiner is not None))
     return OneNIPLearner(dls, model.to(dls.device), loss, opt, lr=preset.lr, cbs=callbacks, metrics=metrics, wd_bn_bias=True, preset=preset, seed=seed)

@@ -15,9 +15,9 @@ COMMAND = [sys.executable, '-c', 'import signal, sys; signal.signal(2, signal.de
 LOAD, ANSWER = 180_000, 30_000 # ms to wait at most; how long it takes is printed, machines differ
 
 
-def lacking():
-    "Why there can be no test here, or None."
-    missing = [name for name in ('playwright', 'voila') if find_spec(name) is None]
+def missing(*packages):
+    "Why there can be no test here that needs chromium and `packages`, or None."
+    missing = [name for name in packages if find_spec(name) is None]
     if missing: return f'{" and ".join(missing)} not installed'
     if not shutil.which('chromium'): return 'no chromium on this machine'
 
@@ -147,7 +147,7 @@ def shoot(page, folder, name):
 
 def main(model, data, folder=None):
     "Serve the explorer, and visit it."
-    if reason := lacking(): return print(f'skipped: {reason}')
+    if reason := missing('playwright', 'voila'): return print(f'skipped: {reason}')
     from playwright.sync_api import sync_playwright
     port = free_port()
     photo = next(f for f in sorted(Path(data).rglob('*')) if f.suffix in ('.jpg', '.png'))

@@ -2,7 +2,8 @@
 
     python tools/docs.py
 
-Afterwards the site stands alone: it loads nothing from other hosts, and a dead link or a missing picture fails the build.
+Afterwards the site stands alone: it loads nothing from other hosts and works from disk. A dead link, a missing picture, a figure without
+a caption, or, where chromium and playwright are installed, a page that is wider than a phone fails the build.
 """
 import os, re, shutil, subprocess, sys, tempfile, time
 from html.parser import HTMLParser
@@ -15,7 +16,7 @@ from nbdev.serve import proc_nbs
 from smalldocs.layout import KATEX
 from smalldocs.site import build
 
-import sidebar
+import browser, sidebar
 from house import ROOT, settings
 
 PROC, DOCS = ROOT/'_proc', ROOT/'_docs'
@@ -23,6 +24,7 @@ REMOTE = re.compile(r'(?:https?:)?//')
 IN_CODE = re.compile(r'\[(`[^`\n]+`)\]\((?:https?:|\.|/)[^)\s]*\)') # a link nbdev made inside a signature's comment, where it shows as text
 MAIN = re.compile(r'__main__(?:<span class="op">)?\.(?:</span>)?') # the module of a class made in the notebook itself
 METHOD = re.compile(r'href="(?P<page>[^":#]*)#(?P<class>[^".]+)\.(?P<method>[^"]+)"')
+NARROW = 390 # pixels, a phone's width
 UNREAD = re.compile(r'\{#(?:fig|eq|tbl)-|(?<![\w/`])@(?:fig|eq|tbl)-\w')
 
 
@@ -70,6 +72,24 @@ def fetch_katex(out):
         for name in ('katex.min.css', 'katex.min.js', 'contrib/auto-render.min.js'): shutil.copy(dist/name, dest/name)
 
 
+# Read from disk, a page may not fetch search.json, but it may load a script.
+SEARCH = """<script>if (location.protocol === 'file:') {
+  const fetched = window.fetch;
+  window.fetch = (address, ...more) => !String(address).endsWith('search.json') ? fetched(address, ...more) : new Promise((found) => {
+    const script = document.createElement('script');
+    script.src = String(address).replace(/json$/, 'js');
+    script.onload = () => found(new Response(JSON.stringify(window.searchIndex)));
+    document.head.append(script);
+  });
+}</script>"""
+
+
+def search_from_disk(out):
+    "Make the search work where nothing serves the pages."
+    (out/'search.js').write_text('window.searchIndex = ' + (out/'search.json').read_text(encoding='utf-8'), encoding='utf-8')
+    for path in out.rglob('*.html'): edit(path, lambda text: text.replace('</head>', f'{SEARCH}</head>', 1))
+
+
 def stand_alone(out):
     "Make the site independent of other hosts: local KaTeX, no fonts from elsewhere, relative links to its own pages; and tidy signatures."
     fetch_katex(out)
@@ -102,6 +122,7 @@ class Page(HTMLParser):
         "Read the page at `path`."
         super().__init__()
         self.path, self.ids, self.links, self.loads, self.text, self.in_code = path, {''}, [], [], [], 0
+        self.captioned = [] # of each picture in the page itself: has it a caption?
         self.feed(path.read_text(encoding='utf-8'))
 
     def handle_starttag(self, tag, attrs):
@@ -112,6 +133,8 @@ class Page(HTMLParser):
         if tag == 'a' and 'href' in attrs: self.links.append(attrs['href'])
         elif tag == 'link' and attrs.get('rel') != 'canonical': self.loads.append(attrs.get('href', ''))
         elif 'src' in attrs: self.loads.append(attrs['src'])
+        if tag == 'img' and attrs.get('src', '').startswith('data:'): self.captioned.append(False)
+        if tag == 'figcaption' and self.captioned: self.captioned[-1] = True
 
     def handle_endtag(self, tag):
         "Note that code ends."
@@ -128,6 +151,7 @@ def faults(out):
     for path, page in pages.items():
         name = path.relative_to(out.resolve())
         yield from (f'{name}: loads {o}' for o in page.loads if REMOTE.match(o))
+        yield from (f'{name}: picture {i} has no caption' for i, captioned in enumerate(page.captioned, 1) if not captioned)
         yield from (f'{name}: shows {o!r} as it is' for o in UNREAD.findall(''.join(page.text)))
         for address in page.links + page.loads:
             if re.match(r'[a-z]+:|//', address): continue
@@ -141,6 +165,19 @@ def faults(out):
         if remote: yield f'{path.relative_to(out)}: loads from another host'
 
 
+def too_wide(out):
+    "Pages that must be scrolled sideways on a phone, one line each; none, after a line that says so, where no browser is at hand."
+    missing = browser.missing('playwright')
+    if missing: return print(f'skipped: how wide the pages are ({missing})') or []
+    from playwright.sync_api import sync_playwright
+    with sync_playwright() as p:
+        page = p.chromium.launch(executable_path=shutil.which('chromium'), args=browser.FLAGS).new_page(viewport=dict(width=NARROW, height=800))
+        def width(path):
+            page.goto(path.resolve().as_uri())
+            return page.evaluate('document.documentElement.scrollWidth')
+        return [f'{path.relative_to(out)}: {w} pixels wide on a screen of {NARROW}' for path in sorted(out.rglob('*.html')) if (w := width(path)) > NARROW]
+
+
 def main():
     "Build the site; exit code 1 if anything in it is wrong."
     start = time.time()
@@ -152,7 +189,8 @@ def main():
         rename(site.out, new_names(site))
         stand_alone(site.out)
         mend_links(site.out)
-        found = sorted(set(faults(site.out)))
+        search_from_disk(site.out)
+        found = sorted({*faults(site.out), *too_wide(site.out)})
         shutil.rmtree(DOCS, ignore_errors=True)
         shutil.move(site.out, DOCS)
     finally: shutil.rmtree(PROC, ignore_errors=True)

@@ -15,6 +15,7 @@ def groups():
     found = notebooks()
     return {'Reference': [p for p in found if is_numbered(p)],
             'Tutorials': [p for p in found if p.parent == NBS/'tutorials'],
+            'Explanations': [p for p in found if p.parent == NBS/'explanations'],
             'Experiments': [p for p in found if p.parent == NBS/'experiments']}
 
 
