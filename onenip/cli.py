@@ -259,6 +259,7 @@ def doctor(
     photos:str=None # with --data: a day's photos; have they drifted from the training images?
 ):
     "Say what is odd about data, or about a detector judging data"
+    from onenip.data import Sample
     from onenip.doctor import doctor as look
     from onenip.predictions import _photos_at
     from onenip.readers import get_samples
@@ -267,13 +268,15 @@ def doctor(
     detector = _load(target) if is_model else None
     samples = [] if is_model and not data else get_samples(data or target, quiet=True)
     if is_model and data: samples = _as_known(samples, detector, data)
-    found = look(samples, detector, photos=_photos_at(photos)[0] if photos else None)
+    today, unread = _readable([Sample(f, 'photo') for f in _photos_at(photos)[0]]) if photos else ([], [])
+    found = look(samples, detector, photos=[s.image for s in today])
     if is_model and (good := [s for s in samples if s.split == 'test' and not s.label]):
         _say('For which product the pool takes normal test images (rows: what they show)', detector.confusion(good), '')
     _say(*(found or ['Nothing odd was found.']))
+    _say(*_left_out(unread))
     if is_model and not data: _say(f'The prompts and thresholds of {target} were looked at; with --data DATA its verdicts are too')
     _say('\nNext: ' + ('look at what is named above' if found else f'onenip predict {target} PHOTOS' if is_model else f'onenip train {target}'))
-    return dict(findings=[dict(kind=f.kind, text=f.text, images=[s.name for s in f.samples]) for f in found])
+    return dict(findings=[dict(kind=f.kind, text=f.text, images=[s.name for s in f.samples]) for f in found], unread=unread)
 
 # %% ../nbs/12_cli.ipynb #571ee55b
 _UPLOAD = 200_000_000 # bytes at most

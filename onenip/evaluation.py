@@ -101,6 +101,7 @@ def _c_from(rules, settings):
     own = settings.get('info', {}).get('c_from')
     return f'c from {own}' if own and rules['scale'] == 'saved' else _say('scale', rules['scale'])
 
+# %% ../nbs/10_evaluation.ipynb #38e321fa
 def _departures(settings):
     "What is otherwise than in the paper's tables: pairs of words, here and there"
     rules, official = _effective(settings), asdict(protocols['official'])
