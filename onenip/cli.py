@@ -399,8 +399,9 @@ def main(
         print_exc()
         print(f'onenip: an error that nobody thought of ({type(e).__name__}): please report it with the lines above', file=sys.stderr)
         return 3
-    except KeyboardInterrupt:
-        print('\nonenip: interrupted' + '; the same command goes on from the last checkpoint'*(command is train), file=sys.stderr)
+    except KeyboardInterrupt as e:
+        told = '; the same command goes on from the last checkpoint' if command is train else f'; {e}' if str(e) else ''
+        print(f'\nonenip: interrupted{told}', file=sys.stderr)
         return 130
     finally: fastprogress.NO_BAR = bars
     if as_json: print(json.dumps(result, default=str))

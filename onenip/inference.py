@@ -74,7 +74,7 @@ class Prediction:
 # %% ../nbs/09_inference.ipynb #93dc26ed
 class Predictor:
     "Judges images: `size` is the side of its input, `pool` holds its prompts, and `infer` gives scores and maps of one batch"
-    device = torch.device('cpu')
+    usual_bs = 4 # images at a time: on a processor more took longer
 
 # %% ../nbs/09_inference.ipynb #5701c361
 class Detector(Predictor):
@@ -124,6 +124,9 @@ def scoring(self:Predictor):
 # %% ../nbs/09_inference.ipynb #fca3d63e
 @patch(as_prop=True)
 def size(self:Detector): return self.backbone.size
+
+@patch(as_prop=True)
+def usual_bs(self:Detector): return 4 if self.device.type == 'cpu' else 16
 
 @patch(as_prop=True)
 def folded(self:Detector):
@@ -226,8 +229,8 @@ def _is_one(images):
 
 @patch
 def _batch_size(self:Predictor, bs):
-    "`bs`, checked; None: 16, on a processor 4, where more at a time took longer"
-    if bs is None: return 4 if self.device.type == 'cpu' else 16
+    "`bs`, checked; None: the usual one"
+    if bs is None: return self.usual_bs
     if bs < 1: raise ValueError(f'bs={bs}: at least one image a batch is expected')
     return bs
 

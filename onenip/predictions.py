@@ -150,15 +150,15 @@ def write_predictions(
     starts = range(0, len(found), 32)
     try:
         for i in progress_bar(starts) if progress else starts: unread += judge(found[i:i+32])
-    except KeyboardInterrupt as e:                                       # what was judged is not lost
+    except KeyboardInterrupt:                                            # what was judged is not lost
         if not lines: raise
-        stopped, done = e, {line['image'] for line in lines} | {str(f) for f, _ in unread}
+        stopped, done = True, {line['image'] for line in lines} | {str(f) for f, _ in unread}
         unread += [(f, f'{f} was not judged: interrupted') for f in found if _printable(f) not in done]
-    else: stopped = None
+    else: stopped = False
     frame, unread = pd.DataFrame(lines, columns=_COLUMNS), [(f, _printable(reason)) for f, reason in unread]
     _write_csv(folder, 'predictions.csv', frame)
     (folder/'unread.csv').unlink(missing_ok=True)                        # of an earlier call
     if unread: _write_csv(folder, 'unread.csv', pd.DataFrame([(_printable(f), reason) for f, reason in unread], columns=['image', 'reason']))
     _page(detector, folder, frame, cards, rows, unread)
-    if stopped: raise stopped
+    if stopped: raise KeyboardInterrupt(f'{len(frame)} photos were judged before, see {folder/"report.html"}')
     return frame, unread

@@ -432,7 +432,7 @@ def _read_rows(rows, find, root):
 def _unlisted(samples, root):
     "(file, reason) of each image in `root`, or beside the images of `samples`, that is in no row"
     read = {s.image for s in samples}
-    beside = ((f, 'in no row') for folder in sorted({f.parent for f in read}) if root not in folder.parents for f in _images(folder) if f not in read)
+    beside = ((f, 'in no row') for folder in sorted({f.parent for f in read}) if root not in (folder, *folder.parents) for f in _images(folder) if f not in read)
     return [*_skipped(root, samples, lambda parts: 'in no row'), *beside]
 
 # %% ../nbs/00a_readers.ipynb #44b15f17

@@ -76,7 +76,6 @@ class Checkpoint(Callback):
         if every < 1: raise ValueError(f'every={every}: a whole number of epochs, at least 1, is expected')
         if not str(folder): raise ValueError("resume='': give a folder for the checkpoint")
         self.folder, self.epochs, self.every, self.first = _make_folder(folder), epochs, every, 0
-        if not os.access(folder, os.W_OK): raise PermissionError(f'{folder} cannot be written to: give another folder for the checkpoint')
 
     def after_epoch(self):
         done = self.first+self.epoch+1
