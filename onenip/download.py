@@ -22,6 +22,7 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from fastprogress.fastprogress import progress_bar
+from filelock import FileLock
 
 from .data import _folders, _make_folder
 from .readers import READERS
@@ -168,7 +169,8 @@ def get_data(
     if not (folder/name).is_dir():
         if not accept_license: raise ValueError(f'{data.title} ({_about(data.size)}, from {data.url}) has its own licence: {data.licence}; '
                                                 f'if you accept that, call get_data({name!r}, accept_license=True)')
-        _install(data, _make_folder(folder)/name)
+        with FileLock(_make_folder(folder)/f'.{name}.lock'):            # whoever else wants it waits here, and finds it
+            if not (folder/name).is_dir(): _install(data, folder/name)
     return _root(data, folder/name)
 
 def _install(data, place):
