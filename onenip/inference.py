@@ -74,7 +74,7 @@ class Prediction:
 # %% ../nbs/09_inference.ipynb #93dc26ed
 class Predictor:
     "Judges images: `size` is the side of its input, `pool` holds its prompts, and `infer` gives scores and maps of one batch"
-    usual_bs = 4 # images at a time: on a processor more took longer
+    usual_bs = 16 # images at a time
 
 # %% ../nbs/09_inference.ipynb #5701c361
 class Detector(Predictor):
@@ -126,9 +126,6 @@ def scoring(self:Predictor):
 def size(self:Detector): return self.backbone.size
 
 @patch(as_prop=True)
-def usual_bs(self:Detector): return 4 if self.device.type == 'cpu' else 16
-
-@patch(as_prop=True)
 def folded(self:Detector):
     "The backbone as it is fastest, see `Backbone.folded`"
     if self._folded is None or self._folded.device != self.device: self._folded = self.backbone.folded()
@@ -174,11 +171,17 @@ def _grids(self:Detector,
 
 # %% ../nbs/09_inference.ipynb #c14dc496
 @patch
+def _features(self:Detector, pixels):
+    "Standardised features of resized images; a processor takes the backbone's large maps four images at a time, with more they leave its cache"
+    step = 4 if self.device.type == 'cpu' else len(pixels)
+    return torch.cat([self.norm(self.folded(self.folded.normalise(pixels[i:i+step]))) for i in range(0, len(pixels), step)])
+
+@patch
 @torch.no_grad()
 def _look(self:Detector, images, products=None, prompts=None):
     "Grids of one batch of images, and which prompt each had; arguments as of `infer`"
     pixels = np.stack([load_image(i, self.backbone.size) for i in images])
-    feats = self.norm(self.folded(self.folded.normalise(pixels)))
+    feats = self._features(pixels)
     similarities = self.pool.similarities(feats)
     which = similarities.argmax(1) if products is None else torch.tensor([self.pool.index(p) for p in products], device=feats.device)
     similarity = similarities.gather(1, which[:, None])[:, 0]

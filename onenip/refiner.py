@@ -95,11 +95,18 @@ def fuse(
     return residual if refined is None else (1-alpha)*residual + alpha*scale*refined
 
 # %% ../nbs/05_refiner.ipynb #39861686
+def _averages(n, pool):
+    "Matrix that averages `pool` neighbours at each place of a line of `n` numbers (n-pool+1 n)"
+    ones = torch.ones(n-pool+1, n)
+    return (ones.triu()-ones.triu(pool))/pool
+
 def image_score(
     maps:Tensor, # anomaly maps (b 1 h w)
     pool:int=None # side of the squares that are averaged first, at every position; None: the maximum itself
 ) -> Tensor: # (b,)
     "Maximum of each map"
-    if pool and not 1 <= pool <= maps.shape[-1]: raise ValueError(f'pool={pool}: between 1 and {maps.shape[-1]}, the side of the map, is expected')
-    if pool: maps = F.avg_pool2d(F.avg_pool2d(maps, (pool, 1), stride=1), (1, pool), stride=1) # columns, then rows: 2·pool sums a pixel, not pool²
+    if pool:
+        if not 1 <= pool <= min(maps.shape[-2:]): raise ValueError(f'pool={pool}: between 1 and {min(maps.shape[-2:])}, the side of the map, is expected')
+        columns, rows = (_averages(n, pool).to(maps) for n in maps.shape[-2:])
+        maps = columns @ maps @ rows.T                                  # as average pooling, which is slow with large squares and a step of 1
     return maps.flatten(1).amax(1)
