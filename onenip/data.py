@@ -74,7 +74,7 @@ def _check_depth(im, name):
 @contextmanager
 def _readable(path):
     "Turn whatever goes wrong while reading the file `path` into an error that names it"
-    if Path(path).is_dir(): raise IsADirectoryError(f'{path} is a folder: read it with get_samples(folder)')
+    if Path(path).is_dir(): raise IsADirectoryError(f'{path} is a folder: give one image, or read the folder with get_samples')
     if not Path(path).is_file(): raise FileNotFoundError(f'{path} does not exist: check the path')
     try: yield
     except Exception as e: raise ValueError(f'{path} is not a readable image ({e}): replace the file or leave it out') from e
@@ -194,16 +194,24 @@ def _make_folder(path):
     "The folder `path`, made if it does not exist; raises if nothing can be written there"
     path = Path(path)
     if path.exists() and not path.is_dir(): raise NotADirectoryError(f'{path} is a file: give a folder')
-    path.mkdir(parents=True, exist_ok=True)
-    try: TemporaryFile(dir=path).close()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=path).close()
     except OSError as e: raise PermissionError(f'{path} cannot be written to ({e.strerror}): give another folder') from e
     return path
+
+def _umask():
+    "What the user does not allow in new files"
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
 
 def _replace(folder, name, write):
     "Write the file `name` in `folder` by `write(path)`, whole or not at all"
     new = folder/f'.{name}.{os.getpid()}.new'
     try:
         write(new)
+        new.chmod(0o666 & ~_umask())                                     # some writers leave it to the owner alone
         os.replace(new, folder/name)
     finally: new.unlink(missing_ok=True)
 

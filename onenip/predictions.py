@@ -17,7 +17,7 @@ from fastprogress.fastprogress import progress_bar
 
 from .data import IMAGE_SUFFIXES, _make_folder, _replace
 from .decisions import EXCHANGEABLE, region_mask
-from .inference import Predictor
+from .inference import Predictor, _photo_size
 from .readers import _FOREIGN
 from .report import _data_url, _write_page, heat_map
 
@@ -58,7 +58,7 @@ def _row(photo, p):
                 is_anomalous=p.is_anomalous, regions=None if p.regions is None else json.dumps([asdict(r) for r in p.regions]))
 
 # %% ../nbs/10d_predictions.ipynb #1193e4df
-SIDE = 160 # of the pictures on the page, pixels
+SIDE = 224 # of the pictures on the page, pixels
 
 def _picture(detector, p):
     "The map of `p` over its photo, regions outlined"
@@ -70,13 +70,14 @@ def _regions_told(regions):
     "Regions in words"
     if not regions: return ''
     boxes = [f'{r.box[2]-r.box[0]}×{r.box[3]-r.box[1]} at ({r.box[0]}, {r.box[1]})' for r in regions[:3]]
-    return f'{len(regions)} region{"s"*(len(regions) > 1)} (pixels): '+', '.join(boxes)+', ...'*(len(regions) > 3)
+    return f'{len(regions)} region{"s"*(len(regions) > 1)} (pixels of the photo): '+', '.join(boxes)+', ...'*(len(regions) > 3)
 
-def _card(detector, file, p):
-    "What the page shows of the photo `file`"
+def _card(detector, photo, file, p):
+    "What the page shows of the `photo` that it calls `file`"
     told = f'score {p.image_score:.3g}' + ('' if p.p_value is None else f', p = {p.p_value:.2g}, {_verdict(p)}')
-    return dict(file=file, product=p.product, place=detector.pool.index(p.product), verdict=_verdict(p), told=told, regions=_regions_told(p.regions),
-                photo=_data_url(p.image, SIDE), heat=_data_url(_picture(detector, p), SIDE))
+    width, height = _photo_size(photo)
+    return dict(file=file, product=p.product, place=detector.pool.index(p.product), verdict=_verdict(p), told=told, regions=_regions_told(p.regions), link=Path(photo).resolve().as_uri(),
+                similarity=f'{p.similarity:.2f}', shape=f'{width}/{height}', photo=_data_url(p.image, SIDE), heat=_data_url(_picture(detector, p), SIDE))
 
 def _line(detector, file, p):
     "The photo `file` in the page's table"
@@ -103,13 +104,13 @@ _COLUMNS = ['image', 'product', 'similarity', 'image_score', 'p_value', 'thresho
 def _product(detector, name, own):
     "What the page says of one product"
     c = detector.calibration.get(name) if own.p_value.notna().any() else None
-    told = dict(threshold=f'{c.threshold:.3g}', rate=f'{c.rate or c.smallest:.1%}', images=f'{c.n} normal photos') if c else dict(threshold='', rate='', images='not calibrated')
+    told = dict(threshold=f'{c.threshold:.3g}', rate=f'{c.rate or c.smallest:.1%}', images=f'{c.n} normal photos, smallest p {c.smallest:.2g}') if c else dict(threshold='', rate='', images='not calibrated')
     return dict(name=name, photos=len(own), anomalous=int(own.is_anomalous.fillna(False).sum()) if c else '', prompt=_data_url(detector.pool[name].image, SIDE), **told)
 
 def _page(detector, folder, frame, cards, rows, unread):
     "Write `report.html`"
     products = [_product(detector, name, frame[frame['product'] == name]) for name in detector.pool.products]
-    return _write_page(folder, 'photos.html', title='Photos judged', about=f'{detector!r}.', judged=len(frame), anomalous=int(frame.is_anomalous.fillna(False).sum()), products=products,
+    return _write_page(folder, 'photos.html', title='Photos judged', about=f'{detector!r}.', judged=len(frame), unknown=int(frame.is_anomalous.isna().sum()), anomalous=int(frame.is_anomalous.fillna(False).sum()), products=products,
                        cards=[*cards], rows=[*rows], more=rows.n-len(rows.items), unread=[reason for _, reason in unread], exchangeable=EXCHANGEABLE)
 
 # %% ../nbs/10d_predictions.ipynb #bd86441d
@@ -123,7 +124,7 @@ def _writable(folder):
 
 def _plain(value): return f"'{value}" if isinstance(value, str) and value[:1] in tuple('=+-@') else value # no formula in a spreadsheet
 
-def _write_csv(folder, name, frame): _replace(folder, name, lambda f: frame.map(_plain).to_csv(f, index=False, encoding='utf-8-sig')) # with the mark by which Excel knows UTF-8
+def _write_csv(folder, name, frame): _replace(folder, name, lambda f: frame.map(_plain).to_csv(f, index=False, float_format='%.6g', encoding='utf-8-sig')) # with the mark by which Excel knows UTF-8
 
 # %% ../nbs/10d_predictions.ipynb #c4a4c8d8
 def write_predictions(
@@ -145,7 +146,7 @@ def write_predictions(
         for photo, p in judged:
             lines.append(_row(photo, p))
             file = _printable(photo.relative_to(root))
-            cards.add(_rank(p), lambda: _card(detector, file, p)); rows.add(_rank(p), lambda: _line(detector, file, p))
+            cards.add(_rank(p), lambda: _card(detector, photo, file, p)); rows.add(_rank(p), lambda: _line(detector, file, p))
         return bad
     starts = range(0, len(found), 32)
     try:

@@ -96,7 +96,7 @@ def index(self:PromptPool,
     product:str # name
 ) -> int: # its place in `products`, `images` and `feats`
     "Where `product` is in the pool"
-    if product not in self.products: raise ValueError(f'product {product!r} is not in the pool of {", ".join(self.products)}; say which of them the images show (product=), or add a new one by a normal image (add_product)')
+    if product not in self.products: raise ValueError(f'product {product!r} is not in the pool of {", ".join(self.products)}; say which of these the images show (product), or add a new one by a normal image (add_product)')
     return self.products.index(product)
 
 @patch

@@ -14,7 +14,7 @@ import re
 from collections import Counter, defaultdict, namedtuple
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -285,9 +285,11 @@ def get_samples(
     return samples
 
 # %% ../nbs/00a_readers.ipynb #0f1a514e
-_GOOD = set('good ok okay normal pass passed clean intact io nondefective nodefect nodefects defectfree faultless negative negatives conforming compliant'.split())
+_GOOD = set('good ok okay normal pass passed clean intact io nondefective nodefect nodefects defectfree faultless negative negatives conforming compliant '
+            'gut gute fehlerfrei bon bons bonne bonnes bueno buenos buena buenas buono buoni'.split())
 _BAD = set('bad ng nok ko notok notgood nio defect defects defective abnormal anomaly anomalies anomalous fail failed fault faults faulty '
-          'reject rejects rejected broken damaged positive positives'.split())
+          'reject rejects rejected broken damaged positive positives '
+           'schlecht schlechte fehler fehlerhaft fehlerhafte defekt defekte ausschuss mauvais mauvaise défaut défauts defaut defauts malo malos defecto defectos difetto difetti'.split())
 _MASKS = set('mask masks groundtruth gt label labels'.split())
 _SPLITS = 'train', 'test'
 
@@ -529,7 +531,7 @@ READERS['folders'] = Reader('photos, <product>/photos, or good/ and bad/, there 
 # %% ../nbs/00a_readers.ipynb #4b22b686
 def hazelnut() -> L: # of `Sample`
     "The `hazelnut` photos that ship with the package (from anomalib's hazelnut_toy, CC BY 4.0), with masks"
-    return get_samples(files('onenip')/'assets'/'hazelnut', quiet=True)
+    return get_samples(Path(find_spec('onenip.data').origin).parent/'assets'/'hazelnut', quiet=True)
 
 def demo_samples() -> L: # of `Sample`, three products
     "What `onenip demo` trains on: hazelnuts and two kinds of solar cell"

@@ -121,7 +121,7 @@ def _read(self:Checkpoint, file, device):
     for k, v in self.run.items():
         if state['run'].get(k) == v: continue
         old, new = (_told(k, state['run'].get(k), v) if isinstance(v, dict) else (state['run'].get(k), v))
-        raise ValueError(f'{file} is of another run, its {k} is {old} and not {new}: give another folder, or the same settings')
+        raise ValueError(f'{file} is of another run, its {k} is {old} and not {new}: give another folder, the same data and settings, or take the file away to start afresh')
     return state
 
 # %% ../nbs/08a_runs.ipynb #650297d5

@@ -140,11 +140,11 @@ def how_small(on='tiles', name=FULL):
             + 'The paper: EfficientNet-b4, four layers each, 1,000 epochs of MVTec AD, 3.6 million images seen. These are small runs, no reproduction.'*small)
 
 
-def rerun(*tables):
-    "Run everything of some tables on the folders in ONENIP_DATA (joined as in PATH) with the paper's recipe; the name of the data"
+def rerun(*tables, on='tiles'):
+    "Run everything of some tables on the folders in ONENIP_DATA (joined as in PATH) with the paper's recipe; the name of the data, or `on` if it is not set"
     data, options = os.environ.get('ONENIP_DATA'), os.environ.get('ONENIP_OPTIONS', '--preset paper --steps 0').split()
     if not data:
         print('\n'.join(['ONENIP_DATA is not set, so nothing is trained. With it:', *(f'python benchmarks/tables.py {t} --data $ONENIP_DATA {" ".join(options)}' for t in tables)]))
-        return 'tiles'
+        return on
     for t in tables: subprocess.run([sys.executable, str(TABLES), t, '--data', *data.split(os.pathsep), *options], check=True)
     return '+'.join(Path(f).name for f in data.split(os.pathsep))
