@@ -211,6 +211,14 @@ def _counts(detector, table):
         if p in detector.thresholds: yield f'{p}: {(bad & found).sum()} of {bad.sum()} defects found; {(~bad & found).sum()} of {(~bad).sum()} normal images raised a false alarm'
     yield 'An I-AUROC of 100 tells every defective image from every normal one, 50 is as good as tossing a coin.'
 
+def _all_to_test(samples, detector):
+    "`samples`, all of them for the test if the detector has learned from none"
+    from onenip.cache import image_key
+    own = [s for s in samples if s.split == 'train']
+    if not own or not detector.learned or any(image_key(s, detector.size) in detector.learned for s in own): return samples
+    _say(f'None of these photos was learned from, so the {len(own)} for training are tested too')
+    return [replace(s, split='test') for s in samples]
+
 def evaluate(
     model:str, # folder of the detector
     data:str, # data set with test images
@@ -226,7 +234,7 @@ def evaluate(
     from onenip.report import write_report
     rules, out = get_protocol(protocol), _make_folder(out)              # what cannot be written is told before an hour of work
     detector = _load(model)
-    samples = _as_known(get_samples(data), detector, data, product)
+    samples = _all_to_test(_as_known(get_samples(data), detector, data, product), detector)
     table = detector.evaluate(samples, protocol=rules, bootstrap=bootstrap, progress=_is_terminal())
     usual = table if rules.name == 'deployable' else detector.evaluate(samples, progress=_is_terminal())       # pictures show it as in use
     page = write_report(detector, usual, out, beside=[] if usual is table else [table])

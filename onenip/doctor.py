@@ -93,7 +93,7 @@ def _moved(detector, samples, normal, k):
         scores = part.drop(columns='product').to_numpy()
         within, between = np.nanstd(scores, 1).mean(), np.nanmean(scores, 1).std()
         if len(scores) > 2 and within > between: found += _finding('sensitive to the prompt', [s for s in samples if s.product == product],
-                                               f'over {k} prompts of {product} a score moves by {within:.2g}, between normal images by {between:.2g}; train in random mode, or longer')
+                                               f'over {k} prompts of {product} a score moves by {within:.2g}, more than the {between:.2g} by which normal images differ: verdicts depend on the choice of the prompt; train longer, or with another prompt each time (prompt_mode=\'random\')')
     return found
 
 # %% ../nbs/10b_doctor.ipynb #11cdc872
@@ -107,7 +107,7 @@ def _drifted(detector, photos, normal, few=.05):
         low = torch.quantile(similarity(own)[:, i], few)
         far = [s for s, v in zip(part, similarity(part)[:, i]) if v < low]
         if len(far) > binom.ppf(.999, len(part), few+1/len(own)):
-            found += _finding('drift', far, f'of {len(part)} of {product}, less like the prompt than {1-few:.0%} of the normal images; was camera, light or product changed? Calibrate anew, or train with such photos')
+            found += _finding('drift', far, f'(of {len(part)} of product {product}) they are less like the prompt than {1-few:.0%} of the normal images; was camera, light or product changed? Calibrate anew, or train with such photos')
     return found
 
 def _taken_for(detector, photos):
