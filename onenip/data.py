@@ -215,6 +215,7 @@ def _replace(folder, name, write):
         os.replace(new, folder/name)
     finally: new.unlink(missing_ok=True)
 
+# %% ../nbs/00_data.ipynb #d22f998e
 def _check_image(image, is_mask=False):
     "Size (w, h) of `image`; raises `ValueError` with its name if it cannot be read"
     if not isinstance(image, (str, Path)): return _open(image).size
