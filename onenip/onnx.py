@@ -124,7 +124,6 @@ class OnnxDetector(Predictor):
         providers:list=None # of onnxruntime, in order of preference; None: the processor
     ):
         self.path, self.session = Path(path), _session(path, threads, providers)
-        if self.session.get_providers()[0] == 'CPUExecutionProvider': self.usual_bs = 4            # with more, maps leave its cache
         config = _read_metadata(self.session, path)
         for k in ('size', 'alpha', 'scale', 'score_pool', 'info', 'about', 'versions'): setattr(self, k, config[k])
         self.calibration = {p: Calibration(**c) for p, c in config['calibration'].items()}
