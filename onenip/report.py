@@ -25,7 +25,7 @@ def heat_map(
     low:float, high:float, # values that are drawn darkest and brightest
     mask:np.ndarray=None, # defective pixels, bool (h w), outlined in white
     cmap:str='inferno', # colours, a name of matplotlib's
-    overlay:float=.65 # how much the map covers the image: 0 not at all, 1 wholly
+    overlay:float|np.ndarray=.65 # how much the map covers the image: 0 not at all, 1 wholly; one number, or an array (h w 1)
 ) -> np.ndarray: # uint8 (h w 3)
     "Blend a map over its image"
     heat = ((anomaly_map-low)/max(high-low, 1e-12)).clip(0, 1)
