@@ -128,11 +128,11 @@ def train(
     "Train one model for all products in DATA"
     from fastai.torch_core import default_device
     from onenip import inference
-    from onenip.readers import get_samples
+    from onenip.readers import _find_few, get_samples
     from onenip.recipes import get_preset
     from onenip.runs import Announce
     (samples, unread), out = _readable(get_samples(data)), _free(out)
-    for line in _few(samples): _say(line)
+    for finding in _find_few(samples): _say(finding)
     if minutes and (out/'checkpoint').is_dir(): _say('A training that was begun keeps its number of epochs: --minutes is not looked at')
     preset = get_preset(preset or ('quick' if default_device().type == 'cpu' else 'paper'))
     backbone = _weights(preset.backbone, preset.size, preset.official_padding, weights)
@@ -153,14 +153,6 @@ def _readable(samples):
     good, unread = readable(samples)
     if not good: check_samples(samples, training=False)
     return good, [dict(image=f, reason=reason) for f, reason in unread]
-
-_ENOUGH = 20 # photos of a product to learn from
-
-def _few(samples):
-    "Products with few photos to learn from"
-    from onenip.data import by_product, normals
-    few = {p: len(own) for p, own in by_product(normals(samples)).items() if len(own) < _ENOUGH}
-    return [f'{p}: {n} normal photo{"s"*(n != 1)} to learn from; with fewer than {_ENOUGH} do not rely on any verdict' for p, n in few.items()]
 
 def _left_out(unread): return [f'{len(unread)} could not be read:', *(u['reason'] for u in unread)] if unread else []
 
@@ -194,6 +186,7 @@ def predict(
     _say(f'{len(frame)} photo{"s"*(len(frame) != 1)} judged, {len(flagged)} anomalous', *(f'{r.image}: p = {r.p_value:.2g}' for r in worst.head(10).itertuples()))
     unread = [dict(image=str(f), reason=reason) for f, reason in unread]
     _say(*_left_out(unread))
+    if n := int(frame.learned_from.sum()): _say(f'{n} of the photos {"was" if n == 1 else "were"} trained on, and score{"s"*(n == 1)} lower than new photos would')
     missing = sorted(set(frame['product'][frame.p_value.isna()]))
     if missing: _say(f'Not calibrated, so without verdict: {", ".join(missing)}')
     if len(frame): _say(f'\nNext: open {Path(out)/"report.html"}' + (f', and onenip calibrate {_q(model)} GOOD_PHOTOS' if missing else ''))
@@ -202,22 +195,15 @@ def predict(
     return dict(photos=rows, unread=unread, report=str(Path(out)/'report.html'))
 
 # %% ../nbs/12_cli.ipynb #5a2dd329
-def _counts(detector, table):
-    "What the thresholds do to the images of `table`, a line a product"
-    scores = table.scores
-    flagged = scores.image_score > scores['prompt'].map(detector.thresholds)
-    for p, own in scores.groupby('product'):
-        bad, found = own.label == 1, flagged[own.index]
-        if p in detector.thresholds: yield f'{p}: {(bad & found).sum()} of {bad.sum()} defects found; {(~bad & found).sum()} of {(~bad).sum()} normal images raised a false alarm'
-    yield 'An I-AUROC of 100 tells every defective image from every normal one, 50 is as good as tossing a coin.'
-
-def _all_to_test(samples, detector):
-    "`samples`, all of them for the test if the detector has learned from none"
+def _to_test(data, detector):
+    "Samples of `data`; where they have no split all are for the test, if the detector has learned from none of them"
     from onenip.cache import image_key
-    own = [s for s in samples if s.split == 'train']
-    if not own or not detector.learned or any(image_key(s, detector.size) in detector.learned for s in own): return samples
-    _say(f'None of these photos was learned from, so the {len(own)} for training are tested too')
-    return [replace(s, split='test') for s in samples]
+    from onenip.readers import get_samples
+    samples, tested = get_samples(data), get_samples(data, quiet=True, hold_back=False)
+    moved = [s for s, t in zip(samples, tested) if s.split != t.split]
+    if not moved or any(image_key(s, detector.size) in detector.learned for s in moved): return samples
+    _say(f'The detector has learned from none of these photos: the {len(moved)} that would be for training are tested too')
+    return tested
 
 def evaluate(
     model:str, # folder of the detector
@@ -230,16 +216,16 @@ def evaluate(
     "Measure how good a detector is on labelled test images"
     from onenip.data import _make_folder
     from onenip.evaluation import get_protocol
-    from onenip.readers import get_samples
-    from onenip.report import write_report
+    from onenip.report import _summary, write_report
     rules, out = get_protocol(protocol), _make_folder(out)              # what cannot be written is told before an hour of work
     detector = _load(model)
-    samples = _all_to_test(_as_known(get_samples(data), detector, data, product), detector)
+    samples = _as_known(_to_test(data, detector), detector, data, product)
     table = detector.evaluate(samples, protocol=rules, bootstrap=bootstrap, progress=_is_terminal())
     usual = table if rules.name == 'deployable' else detector.evaluate(samples, progress=_is_terminal())       # pictures show it as in use
     page = write_report(detector, usual, out, beside=[] if usual is table else [table])
     table.save(out/'table')
-    _say(table, *_counts(detector, usual), f'\nNext: open {page}, or look closer: onenip explore {_q(model)} {_q(data)}')
+    _say(table, *(f'{p}: {_summary(p, own, detector.thresholds)}' for p, own in usual.scores.groupby('product')),
+         'An I-AUROC of 100 tells every defective image from every normal one, 50 is as good as tossing a coin.', f'\nNext: open {page}, or look closer: onenip explore {_q(model)} {_q(data)}')
     return dict(metrics=json.loads(table.to_frame().to_json(orient='index')), report=str(page), card=table.card.to_dict())
 
 # %% ../nbs/12_cli.ipynb #9223e2d5
@@ -316,8 +302,7 @@ def doctor(
     found = look(samples, detector, photos=[s.image for s in today])
     if is_model and (good := [s for s in samples if s.split == 'test' and not s.label]):
         _say('For which product the pool takes normal test images (rows: what they show)', detector.confusion(good), '')
-    few = [] if is_model else _few(samples)
-    _say(*(few + list(found) or ['Nothing odd was found.']))
+    _say(*(found or ['Nothing odd was found.']))
     _say(*_left_out(unread))
     if is_model and not data: _say(f'The prompts and thresholds of {target} were looked at; with --data DATA its verdicts are too')
     _say('\nNext: ' + ('look at what is named above' if found else f'onenip predict {_q(target)} PHOTOS' if is_model else f'onenip train {_q(target)}'))

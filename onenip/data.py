@@ -200,18 +200,14 @@ def _make_folder(path):
     except OSError as e: raise PermissionError(f'{path} cannot be written to ({e.strerror}): give another folder') from e
     return path
 
-def _umask():
-    "What the user does not allow in new files"
-    umask = os.umask(0)
-    os.umask(umask)
-    return umask
-
 def _replace(folder, name, write):
     "Write the file `name` in `folder` by `write(path)`, whole or not at all"
     new = folder/f'.{name}.{os.getpid()}.new'
     try:
+        new.touch()
+        mode = new.stat().st_mode
         write(new)
-        new.chmod(0o666 & ~_umask())                                     # some writers leave it to the owner alone
+        new.chmod(mode)                                                  # of any new file: some writers leave it to the owner alone
         os.replace(new, folder/name)
     finally: new.unlink(missing_ok=True)
 

@@ -16,7 +16,7 @@ from scipy.stats import binom
 from .data import Sample, by_product, normals
 from .inference import Detector
 from .prompts import cosine
-from .readers import _finding, _many, survey
+from .readers import _find_few, _finding, _many, survey
 
 # %% ../nbs/10b_doctor.ipynb #5844dd90
 def _encode(detector, samples): return detector.norm(detector.backbone.encode(samples))
@@ -125,7 +125,7 @@ def doctor(
     "What is odd about `samples`, and about `detector` judging them; nothing is changed"
     samples = L(samples)
     found = survey(samples) if samples or detector is None else L()
-    if detector is None: return found
+    if detector is None: return found + _find_few(samples)
     found += _twins(detector) + _uncalibrated(detector)
     for product in by_product(samples): detector.pool.index(product)
     some = lambda own: L(v for part in by_product(own).values() for v in part[np.random.default_rng(0).permutation(len(part))[:most].tolist()])

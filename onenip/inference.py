@@ -75,6 +75,7 @@ class Prediction:
 class Predictor:
     "Judges images: `size` is the side of its input, `pool` holds its prompts, and `infer` gives scores and maps of one batch"
     usual_bs = 16 # images at a time
+    learned = frozenset() # digests of the images that it was trained on, see `image_key`
 
 # %% ../nbs/09_inference.ipynb #5701c361
 class Detector(Predictor):

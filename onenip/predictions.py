@@ -20,6 +20,7 @@ import pandas as pd
 from fastprogress.fastprogress import progress_bar
 from PIL import Image
 
+from .cache import image_key
 from .data import IMAGE_SUFFIXES, _make_folder, _replace, load_image
 from .decisions import region_mask
 from .inference import Predictor
@@ -59,10 +60,10 @@ def _printable(path): return os.fsencode(path).decode('utf-8', 'replace') # name
 
 def _short(r): return dict(asdict(r), score=float(f'{r.score:.6g}'))
 
-def _row(photo, p):
+def _row(detector, photo, p):
     "The line of one photo in the CSV file"
     return dict(image=_printable(photo), product=p.product, similarity=p.similarity, image_score=p.image_score, p_value=p.p_value, threshold=p.threshold,
-                is_anomalous=p.is_anomalous, regions=None if p.regions is None else json.dumps([_short(r) for r in p.regions]))
+                is_anomalous=p.is_anomalous, learned_from=image_key(photo, detector.size) in detector.learned, regions=None if p.regions is None else json.dumps([_short(r) for r in p.regions]))
 
 # %% ../nbs/10d_predictions.ipynb #1193e4df
 SIDE, MANY, SMALL = 480, 200, 320 # longest side of the pictures, pixels; with more photos than `MANY` it is `SMALL`
@@ -176,11 +177,11 @@ def _product(detector, name, own):
 def _page(detector, folder, frame, cards, unread):
     "Write `report.html`"
     products = [_product(detector, name, frame[frame['product'] == name]) for name in detector.pool.products]
-    return _write_page(folder, 'photos.html', title='Photos judged', about=f'{detector!r}.', judged=len(frame), unknown=int(frame.is_anomalous.isna().sum()), anomalous=int(frame.is_anomalous.fillna(False).sum()), products=products,
+    return _write_page(folder, 'photos.html', title='Photos judged', about=f'{detector!r}.', judged=len(frame), unknown=int(frame.is_anomalous.isna().sum()), anomalous=int(frame.is_anomalous.fillna(False).sum()), learned=int(frame.learned_from.sum()), products=products,
                        groups=cards.told(), colours=_gradient(), unread=[reason for _, reason in unread])
 
 # %% ../nbs/10d_predictions.ipynb #bd86441d
-_COLUMNS = ['image', 'product', 'similarity', 'image_score', 'p_value', 'threshold', 'is_anomalous', 'regions']
+_COLUMNS = ['image', 'product', 'similarity', 'image_score', 'p_value', 'threshold', 'is_anomalous', 'learned_from', 'regions']
 
 def _writable(folder):
     "The folder, made if need be; raises `PermissionError` before anything is judged if the results could not be written"
@@ -213,7 +214,7 @@ def write_predictions(
         judged, bad = _judge_some(detector, some, product)
         _usual(detector, judged, cards.usual)
         for photo, p in judged:
-            lines.append(_row(photo, p))
+            lines.append(_row(detector, photo, p))
             cards.add(photo, _printable(photo.relative_to(root)), p)
         return bad
     starts = range(0, len(found), 32)

@@ -21,7 +21,7 @@ import numpy as np
 from fastcore.foundation import L
 from PIL import Image
 
-from .data import IMAGE_SUFFIXES, Sample, _check_image, _folders, _images, _open, _readable, _turn, by_product, elpv, load_image, load_mask
+from .data import IMAGE_SUFFIXES, Sample, _check_depth, _check_image, _folders, _images, _open, _readable, _turn, by_product, elpv, load_image, load_mask
 
 # %% ../nbs/00a_readers.ipynb #29aa18c3
 @dataclass(repr=False)
@@ -135,7 +135,9 @@ def _head(sample):
     "What a `sample`'s image says of itself: upright size (w h), mode, grey or not, ...; None if it cannot be read"
     try:
         if not isinstance(sample.image, (str, Path)): return _describe(_open(sample.image))
-        with _readable(sample.image), Image.open(sample.image) as im: return _describe(im, _turn(im))
+        with _readable(sample.image), Image.open(sample.image) as im:
+            _check_depth(im, sample.image)
+            return _describe(im, _turn(im))
     except (OSError, TypeError, ValueError): return None
 
 def _describe(im, turn=1):
@@ -153,7 +155,7 @@ def _find_colours(samples, heads):
     mixed = {s.product for s in grey} & {s.product for s in some(lambda h: not h.grey)}
     means = f'read as RGB of three equal channels (modes {", ".join(f"{m} {n}" for m, n in modes.most_common())})'
     if mixed: means += f'; other images of {_some(mixed)} are in colour, which by itself is a difference to the model'
-    return (_finding('unreadable', [s for s, h in zip(samples, heads) if not h], 'missing or broken; replace it or leave it out')
+    return (_finding('unreadable', [s for s, h in zip(samples, heads) if not h], 'missing, broken, or of 32 bits a pixel; replace it or leave it out')
             + _finding('grey', grey, means)
             + _finding('nearly black', some(lambda h: h.dim), '16 bits a pixel, but no value above 4095, as of a camera of 12 bits; stretch the values to the whole range')
             + _finding('alpha', some(lambda h: h.alpha), 'transparency is ignored, and the colour stored below it shows')
@@ -164,6 +166,14 @@ def _spread(sizes):
     "How many times the longest long side is the shortest one, and the widest shape (w/h) the narrowest one"
     long, shape = [max(s) for s in sizes], [w/h for w, h in sizes]
     return max(long)/min(long), max(shape)/min(shape)
+
+_ENOUGH = 20 # normal images of a product to learn from
+
+def _find_few(samples):
+    "Products that can hardly be learned: for who trains, and no part of a `survey`"
+    own = by_product(s for s in samples if s.split == 'train' and not s.label)
+    return L(f for p, part in own.items() if len(part) < _ENOUGH for f in
+             _finding('few to learn from', part, f'all there are of {p}; with fewer than {_ENOUGH} rely on no verdict'))
 
 def _find_sizes(samples, heads):
     sizes = defaultdict(list)
@@ -203,6 +213,7 @@ class Reading:
     samples:list # of `Sample`
     notes:list # of str: what was assumed
     skipped:list # of (path, reason)
+    free:list = () # those of `samples` that had no split
 
 READERS = {} # name → `Reader`; the first that fits is taken
 
@@ -238,9 +249,12 @@ def _meant(path):
     below = [f for f in (_folders(path) if path.is_dir() else []) if _fitting(f) not in (None, 'folders') or _photo_products(f)]
     return f'; did you mean {below[0]}?' if below else ''
 
-def _read(path, name):
+def _read(path, name, hold_back):
     "`Reading` of one root"
     reading = READERS[name].read(path)
+    if not hold_back:
+        free = set(reading.free)
+        reading.samples = [replace(s, split='test') if s in free else s for s in reading.samples]
     samples, skipped = reading.samples, reading.skipped
     odd = f', and {len(skipped)} would be skipped, the first {skipped[0][0]} ({skipped[0][1]})' if skipped else ''
     if not samples: raise ValueError(f'{path} holds no images for the reader {name}, which expects {READERS[name].expects}, '
@@ -269,13 +283,14 @@ def _apart(paths, readings):
 def get_samples(
     path:str|Path|list, # root of a data set, a list (json, jsonl, csv), or several of them
     reader:str=None, # a name in `READERS`; None looks which one fits
-    quiet:bool=False # say nothing, and make no `survey`
+    quiet:bool=False, # say nothing, and make no `survey`
+    hold_back:bool=True # where there is no split, keep a fifth of the normal images of a product that has defective ones for the test; False: everything is for the test
 ) -> L: # of `Sample`
     "All samples at `path`, in one of the layouts of `READERS`"
     paths = [Path(path)] if isinstance(path, (str, Path)) else [Path(p) for p in path]
     if not paths: raise ValueError('no path: give the folder that holds the images, or several')
     names = [_reader(p, reader) for p in paths]
-    readings = [_read(p, name) for p, name in zip(paths, names)]
+    readings = [_read(p, name, hold_back) for p, name in zip(paths, names)]
     if not quiet: print(*map(_line, paths, names, readings), sep='\n')
     renamed = _apart(paths, readings)
     samples = L(s for r in readings for s in r.samples)
@@ -429,7 +444,7 @@ def _read_rows(rows, find, root):
     samples = [s for s, (_, row) in zip(samples, rows) if row['split'] is not None] + held
     whole = sum(_is_whole(s.mask) for s in samples)
     if whole: notes.append(f'{whole} defective without a mask count as defective everywhere')
-    return Reading(samples, notes, list(_unlisted(samples, root)))
+    return Reading(samples, notes, list(_unlisted(samples, root)), held)
 
 def _unlisted(samples, root):
     "(file, reason) of each image in `root`, or beside the images of `samples`, that is in no row"
@@ -524,7 +539,7 @@ def _photos(folder):
 
 def _read_folders(path):
     samples, notes = _hold_back([s for p in _photo_products(path) for s in _photos(p)])
-    return Reading(samples, notes, list(_skipped(path, samples, lambda parts: 'beside or below the folders that are read')))
+    return Reading(samples, notes, list(_skipped(path, samples, lambda parts: 'beside or below the folders that are read')), samples)
 
 READERS['folders'] = Reader('photos, <product>/photos, or good/ and bad/, there or in each <product>/', lambda path: path.is_dir(), _read_folders)
 

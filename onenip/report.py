@@ -61,22 +61,23 @@ def _cards(detector, samples, given, low, high):
     return cards
 
 # %% ../nbs/10a_report.ipynb #fcbdb33b
+def _summary(name, scores, thresholds):
+    "In words, what the threshold of the product `name` does to its test images"
+    bad, good = (scores.label == 1).sum(), (scores.label == 0).sum()
+    if name not in thresholds: return f'{bad} defects and {good} normal images. No normal image was held back from training, so there is no threshold.'
+    found, missed, alarms = map(len, _groups(scores, thresholds).values())
+    return f'{found} of {bad} defects found, {missed} missed; {alarms} of {good} normal images raised a false alarm. Threshold: {thresholds[name]:.3g}.'
+
 def _product(detector, name, scores, samples, most):
     "What the page says of one product"
-    threshold = detector.thresholds.get(name)
-    groups = _groups(scores, detector.thresholds)
-    bad, good = (scores.label == 1).sum(), (scores.label == 0).sum()
-    if threshold is None: summary = f'{bad} defects and {good} normal images. No normal image was held back from training, so there is no threshold.'
-    else:
-        found, missed, alarms = map(len, groups.values())
-        summary = f'{found} of {bad} defects found, {missed} missed; {alarms} of {good} normal images raised a false alarm. Threshold: {threshold:.3g}.'
+    threshold, groups = detector.thresholds.get(name), _groups(scores, detector.thresholds)
     low, high = (threshold or scores.image_score.min())/2, scores.image_score.max()
     shown = []
     for title, group in groups.items():
         part = group[:most] # judged with the same prompts as in the table
         cards = _cards(detector, [samples[i] for i in part.index], part['prompt'].tolist(), low, high)
         shown.append(dict(title=title if len(part) == len(group) else f'{title}, {len(part)} of {len(group)}', cards=cards))
-    return dict(name=name, summary=summary, prompt=_data_url(detector.pool[name].image), groups=shown)
+    return dict(name=name, summary=_summary(name, scores, detector.thresholds), prompt=_data_url(detector.pool[name].image), groups=shown)
 
 # %% ../nbs/10a_report.ipynb #2871c7d6
 _SHOWN = 'i_auroc', 'i_ap', 'p_auroc', 'p_ap', 'aupro' # F1-max is in the CSV
