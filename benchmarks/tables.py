@@ -178,7 +178,8 @@ def with_prompts(detector, images):
     "The `detector` with other prompts: product → image"
     norm, backbone = detector.norm, detector.backbone
     pool = PromptPool.restore(backbone, norm, list(images), [load_image(i, backbone.size) for i in images.values()], norm(backbone.encode(list(images.values()))))
-    return Detector(backbone, norm, detector.model, pool, detector.scale, detector.alpha, detector.score_pool)
+    return Detector(backbone, norm, detector.model, pool, detector.scale, detector.alpha, detector.score_pool,
+                    patches=detector.patches, neighbours=detector.neighbours, worth=detector.worth)
 
 
 def prompt_tables(detector, samples, seeds=10):

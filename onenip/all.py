@@ -14,6 +14,7 @@ from .prompts import *
 from .recipes import *
 from .training import *
 from .runs import *
+from .memory import *
 from .decisions import *
 from .inference import *
 from .neighbours import *

@@ -50,7 +50,8 @@ def demo(
     out:str='onenip-demo', # folder for the report and the trained detector
     seed:int=0, # of everything random
     epochs:int=12, # rounds of 50 training steps
-    minutes:float=5 # for training: fewer rounds where the machine is slow
+    minutes:float=5, # for training: fewer rounds where the machine is slow
+    preset:str='quick_neighbours' # recipe; quick is the same without nearest neighbours in the map
 ):
     "Train one model for hazelnuts and two kinds of solar cell, evaluate it and write a report (about 6 minutes on 2 cores)"
     start = perf_counter()
@@ -67,8 +68,8 @@ def demo(
         bad = sum(s.label for s in test)
         _say(f'{product}: {len(normals(own))} normal images to train on, {len(test)-bad} normal and {bad} defective ones to test on')
     _say(*CREDITS)
-    _say(f'Training one model for all of them, {epochs} rounds of 50 steps or as many as fit into {minutes:g} minutes ...')
-    detector = train(samples, 'quick', seed=seed, held_back=.2, epochs=epochs, minutes=minutes, cbs=Announce(quiet=not _is_terminal()))
+    _say(f'Training one model for all of them by the recipe {preset}, {epochs} rounds of 50 steps or as many as fit into {minutes:g} minutes ...')
+    detector = train(samples, preset, seed=seed, held_back=.2, epochs=epochs, minutes=minutes, cbs=Announce(quiet=not _is_terminal()))
     if detector.info['epochs'] < epochs: _say(f"This machine had the time for {detector.info['epochs']} rounds of {epochs}: with --minutes {ceil(1.3*minutes*epochs/detector.info['epochs'])} it trains them all")
     detector.save(out/'detector')
     _say('Evaluating on images it has not seen ...')
@@ -118,7 +119,7 @@ def _weights(name, size, padding, file):
 def train(
     data:str, # photos: DATA/good/*.jpg of one product, DATA/PRODUCT/good/*.jpg of several, or a data set (MVTec AD, BTAD, VisA, JSON lists)
     out:str='onenip-model', # folder for the detector
-    preset:str=None, # recipe: quick, paper or official, also paper_256, paper_320, official_256, official_320; by default quick on a processor and paper on a GPU
+    preset:str=None, # recipe: quick, quick_neighbours, paper or official, also paper_256, paper_320, official_256, official_320; by default quick on a processor and paper on a GPU; quick_neighbours also looks at the nearest normal patches, which the paper does not
     epochs:int=None, # by default the recipe's: 12 of 50 steps for quick, 1000 of all images for paper
     minutes:float=None, # train for so many epochs as fit into this time here (with --epochs: at most those)
     weights:str=None, # file with the backbone's weights; by default they are fetched

@@ -25,7 +25,7 @@ class Calibration:
     scores:list # image scores
     peaks:list # the highest value of each anomaly map
     rate:float=None # share of normal images that may raise an alarm; None: the smallest that the images support
-    scoring:list=None # how the scores were made: α, c and squares, as `Predictor.scoring` tells; None: not told
+    scoring:list=None # how the scores were made: α, c, squares and what nearest neighbours count, as `Predictor.scoring` tells; None: not told
 
     def __post_init__(self):
         if not len(self.scores) or len(self.scores) != len(self.peaks):
@@ -48,7 +48,7 @@ class Calibration:
 
     def p_value(self,
         score:float # of a new image
-    ) -> float: # Eq. 1
+    ) -> float: # the formula above
         "How often a normal image would score at least as high as `score`"
         return (1+self.n-int(np.searchsorted(self.scores, score)))/(self.n+1)
 

@@ -59,7 +59,7 @@ class BidirectionalDecoder(nn.Module):
         self.dropout = FastDropout(dropout)
 
     def forward(self,
-        f:Tensor, # encoded target (b n width)
+        f:Tensor, # encoded target (b n width); a layer takes the prompt first, since that asks first
         p:Tensor, # encoded prompt (b n width)
         pos:Tensor, # positions (n width)
         mask:Tensor=None # added to the logits of all attentions but the last (n n)

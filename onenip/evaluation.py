@@ -21,7 +21,7 @@ from fastcore.foundation import L
 from safetensors.torch import load_file, save_file
 
 from .data import Sample, _check_sample, _make_folder, _replace, by_product, load_image, load_mask, normals
-from .inference import Detector, _sha256, _versions, maps_of
+from .inference import Detector, _sha256, _share_told, _versions, maps_of
 from .metrics import METRICS, _metrics, bootstrap_metrics
 from .recipes import presets
 from .refiner import fuse, image_score
@@ -107,6 +107,7 @@ def _departures(settings):
     rules, official = _effective(settings), asdict(protocols['official'])
     other = [(_say(k, v), _say(k, official[k])) for k, v in rules.items() if v not in (official[k], 'none')]
     if settings['refined'] and settings['alpha'] != .5: other.append((f"α = {settings['alpha']:g}", 'α = 0.5'))
+    if settings.get('neighbours'): other.append((_share_told(settings['neighbours']), 'the residual map is the restoration error'))
     if settings['size'] not in (224, 256, 320): other.append((f"{settings['size']} px", '224, 256 or 320 px'))
     if settings['backbone'] not in ('tf_efficientnet_b4', presets['paper'].backbone): other.append((f"backbone {settings['backbone']}", 'backbone EfficientNet-b4, weights of ImageNet-1k'))
     return other + _trained_otherwise(settings.get('info', {}), settings.get('model') or {})
@@ -350,7 +351,7 @@ def _settings(self:Detector, protocol, seed):
     "Rules and provenance, for the card"
     b = self.backbone
     return dict(protocol=asdict(protocol), no_prompt=getattr(getattr(self, 'model', None), 'prompt', '') == 'none', prompt_seed=seed, backbone=b.name, size=b.size, official_padding=b.official_padding, about=self.about,
-                alpha=float(self.alpha), scale=float(self.scale), score_pool=self.score_pool, info=self.info, weights=self.checksum(), versions=_versions(),
+                alpha=float(self.alpha), neighbours=float(self.neighbours), scale=float(self.scale), score_pool=self.score_pool, info=self.info, weights=self.checksum(), versions=_versions(),
                 model=getattr(getattr(self, 'model', None), 'config', None))
 
 # %% ../nbs/10_evaluation.ipynb #46a14086
@@ -388,6 +389,7 @@ def _caption(settings, scores):
     rules = _effective(settings)
     how = f'product chosen by the pool, rightly for {_share(scores)}' if rules['prompt'] == 'pool' else _say('prompt', rules['prompt'])
     made = f"α = {settings['alpha']:g}, {_c_from(rules, settings)}" if settings['refined'] else settings['about']
+    if settings['refined'] and settings.get('neighbours'): made += f", {_share_told(settings['neighbours'])}"
     departs = [_say(k, rules[k]) for k in ('label', 'flip') if rules[k] in ('mask', True)]
     return '; '.join([f"{settings['backbone']}, {settings['size']} px", how, _say('score_pool', rules['score_pool']), made, *departs])+'. Percent.'
 

@@ -108,7 +108,8 @@ def _run(self:Explorer, photo, prompt):
     known, asked = isinstance(prompt, str), {}
     def note(key, attn, args): asked[key] = partial(attn.weights, *args)
     hooks = [attn.register_forward_pre_hook(partial(note, key)) for key, attn in self._attentions().items()]
-    which = torch.tensor([self.detector.pool.index(prompt) if known else 0], device=self.detector.device)
+    product, pool = prompt if known else prompt.product, self.detector.pool
+    which = torch.tensor([pool.index(product) if product in pool else 0], device=self.detector.device)
     try: return self.detector._grids(self._feats(photo), which, None if known else self._feats(prompt)), asked
     finally: [h.remove() for h in hooks]
 

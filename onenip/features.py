@@ -77,7 +77,7 @@ def _create(name, stages, pretrained, **kw):
 
 # %% ../nbs/01_features.ipynb #d5521e7e
 def _pad_symmetrically(net, name):
-    "Give the depthwise convolution at the start of stage 2 the padding of the released b4"
+    "Give the depthwise convolution at the start of the third stage (timm's `blocks[2]`) the padding of the released b4"
     try: conv = net.blocks[2][0].conv_dw
     except (AttributeError, IndexError, TypeError): raise ValueError(f'official_padding is for EfficientNets, not for {name!r}') from None
     fixed = nn.Conv2d(conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, padding=conv.kernel_size[0]//2,

@@ -36,7 +36,9 @@ import onenip
 from .cache import image_key
 from .data import Sample, _check_image, _make_folder, _replace, by_product, load_image, show_images
 from .decisions import Calibration, decide
+from .encoder import to_tokens
 from .features import Backbone, FeatureNorm
+from .memory import nearest_distance, normal_patches
 from .model import OneNIP
 from .prompts import PromptPool
 from .refiner import fuse, image_score, refined_map
@@ -75,13 +77,14 @@ class Prediction:
 class Predictor:
     "Judges images: `size` is the side of its input, `pool` holds its prompts, and `infer` gives scores and maps of one batch"
     usual_bs = 16 # images at a time
+    neighbours, worth = 0., 1. # of the residual map, see `Detector`
     learned = frozenset() # digests of the images that it was trained on, see `image_key`
 
 # %% ../nbs/09_inference.ipynb #5701c361
 class Detector(Predictor):
     "Finds defects in images of the products it knows"
     kinds = {} # classes that can be loaded, by name
-    _tokens = _folded = None # made at first use
+    _tokens = _known = _folded = None # made at first use
     def __init_subclass__(cls): Detector.kinds[cls.__name__] = cls
 
     def __init__(self,
@@ -93,21 +96,28 @@ class Detector(Predictor):
         alpha:float=.5, # weight of the refined map
         score_pool:int=None, # squares averaged before the maximum that scores an image
         calibration:dict=None, # product → `Calibration`
-        info:dict=None # how it was made: recipe, seed, numbers of images, versions
+        info:dict=None, # how it was made: recipe, seed, numbers of images, versions
+        patches:dict=None, # product → normal patches to compare with (m c), see `normal_patches`
+        neighbours:float=0., # share of the distance to the nearest of them in the residual map
+        worth:float=1. # restoration error that a distance of 1 is worth
     ):
         self.backbone, self.norm, self.model, self.pool = backbone, norm, model.eval(), pool
         self.scale, self.alpha, self.score_pool, self.calibration, self.info = scale, alpha, score_pool, calibration or {}, info or {}
+        self.patches, self.neighbours, self.worth = patches or {}, neighbours, worth
         self.learned = set()
 
     @property
     def about(self):
         "What the anomaly map is made of, for captions"
-        return f'α = {self.alpha:g}, c calibrated on held-back normal images' if self.model.refiner else 'the residual map alone'
+        made = f'α = {self.alpha:g}, c calibrated on held-back normal images' if self.model.refiner else 'the residual map alone'
+        return made+f', {_share_told(self.neighbours)}'*bool(self.neighbours)
 
     @property
     def device(self): return self.backbone.device
 
     def __repr__(self): return f'Detector of {", ".join(self.pool.products)} ({self.backbone.name}, {self.backbone.size} px, prompt={self.model.prompt!r})'
+
+def _share_told(neighbours): return f'{neighbours:.0%} of the residual map by nearest neighbours'
 
 Detector.kinds['Detector'] = Detector
 
@@ -119,8 +129,8 @@ def thresholds(self:Predictor):
 
 @patch(as_prop=True)
 def scoring(self:Predictor):
-    "What scores depend on beside the model: α, c and squares; a calibration counts only while they are what they were"
-    return [float(self.alpha), float(self.scale), self.score_pool]
+    "What scores depend on beside the model: α, c, squares and the share of neighbours; a calibration counts only while they are what they were"
+    return [float(self.alpha), float(self.scale), self.score_pool, *([float(self.neighbours), float(self.worth)] if self.neighbours else [])]
 
 # %% ../nbs/09_inference.ipynb #fca3d63e
 @patch(as_prop=True)
@@ -138,6 +148,15 @@ def tokens(self:Detector):
     if self._tokens is None or self._tokens[0] is not self.pool.feats:
         with torch.no_grad(): self._tokens = self.pool.feats, self.model.encode_prompt(self.pool.feats)
     return self._tokens[1]
+
+@patch(as_prop=True)
+def known(self:Detector):
+    "Normal patches of each product of the pool (p m c), repeated where there are fewer; those of its prompt if none were remembered"
+    if self._known is None or self._known[0] is not self.pool.feats:
+        each = [self.patches[p] if p in self.patches else t for p, t in zip(self.pool.products, to_tokens(self.pool.feats))]
+        most = max(map(len, each))
+        self._known = self.pool.feats, torch.stack([x[torch.arange(most, device=x.device)%len(x)] for x in each])
+    return self._known[1]
 
 # %% ../nbs/09_inference.ipynb #1d1d8745
 def maps_of(
@@ -159,16 +178,31 @@ def _outputs(module):
     finally: hook.remove()
 
 @patch
+def _restored(self:Detector, feats, which, prompts=None):
+    "Restoration errors (b 1 g g) and logits (b 1 4g 4g) or None; arguments as of `_grids`"
+    if self.model.prompt == 'none': tokens = None
+    else: tokens = self.tokens[which] if prompts is None else self.model.encode_prompt(prompts)
+    with _outputs(self.model.refiner.predictor) if self.model.refiner else nullcontext() as logits: restored, _ = self.model(feats, prompt_tokens=tokens)
+    return (restored-feats).norm(dim=1, keepdim=True), logits[0] if logits else None
+
+# %% ../nbs/09_inference.ipynb #12e82e39
+@patch
+def _distances(self:Detector, feats, which, prompts=None):
+    "Distance of each patch to the nearest normal one that is known: of its product, and of other prompts if these are given (b 1 g g)"
+    known = self.known[which]
+    if prompts is not None: known = torch.cat([known, to_tokens(prompts)], 1)
+    return nearest_distance(to_tokens(feats), known).view_as(feats[:, :1])
+
+@patch
 def _grids(self:Detector,
     feats:Tensor, # behind the norm (b c g g)
     which:Tensor, # place of each image's prompt in the pool (b,)
     prompts:Tensor=None # features of other prompts, one for each image, instead of the pool's (b c g g)
 ) -> tuple: # errors (b 1 g g) and logits (b 1 4g 4g) or None, as `maps_of` takes them
     "What the model says of one batch"
-    if self.model.prompt == 'none': tokens = None
-    else: tokens = self.tokens[which] if prompts is None else self.model.encode_prompt(prompts)
-    with _outputs(self.model.refiner.predictor) if self.model.refiner else nullcontext() as logits: restored, _ = self.model(feats, prompt_tokens=tokens)
-    return (restored-feats).norm(dim=1, keepdim=True), logits[0] if logits else None
+    errors, logits = self._restored(feats, which, prompts)
+    if self.neighbours: errors = torch.lerp(errors, self.worth*self._distances(feats, which, prompts), self.neighbours)
+    return errors, logits
 
 # %% ../nbs/09_inference.ipynb #c14dc496
 @patch
@@ -355,12 +389,23 @@ def _calibration(self:Detector, images, products, rate=None, bs=None, progress=F
     return {p: Calibration([scores[i] for i in places(p)], [peaks[i] for i in places(p)], rate, self.scoring) for p in sorted(set(products))}
 
 @patch
+@torch.no_grad()
+def _set_worth(self:Detector, images, products):
+    "Let distances weigh as much as restoration errors, on average over normal `images` that were not learned from"
+    def both(pixels, products):
+        feats, which = self._features(np.stack(pixels)), torch.tensor([self.pool.index(p) for p in products], device=self.device)
+        return self._restored(feats, which)[0].mean((1, 2, 3)), self._distances(feats, which).mean((1, 2, 3))
+    errors, distances = map(torch.cat, zip(*self._batches(images, products, None, False, judge=both)))
+    self.worth = (errors.mean()/distances.mean()).item()
+
+@patch
 def set_scale(self:Detector,
     images, # normal images that were held back from training
     pseudo, # their pseudo-anomalies, uint8 (h w 3)
     products # name of the product of each image
 ):
-    "Set `scale` by `images` and `pseudo`, then `calibration` by `images`"
+    "Set `scale` by `images` and `pseudo`, then `calibration` by `images`; with `neighbours`, what distances are worth before"
+    if self.neighbours: self._set_worth(images, products)
     residual = [out['residual_map'] for out in self._batches([*images, *pseudo], [*products, *products], None, False)]
     self.scale = ((max(r.max() for r in residual)+min(r.min() for r in residual))/2).item()
     self.calibration = self._calibration(images, products)
@@ -412,7 +457,8 @@ def detector(self:Learner) -> Detector:
     "The trained model as a `Detector`, calibrated on the validation images; further training does not change it"
     bank, preset = self.dls.bank, self.preset
     info = _info(bank, recipe={**asdict(preset), 'epochs': self.epochs_done}, seed=self.seed, epochs=self.epochs_done)
-    detector = Detector(bank.backbone, bank.norm, deepcopy(self.model), bank.pool.copy(), 1., preset.alpha, preset.score_pool, info=info)
+    patches = normal_patches(bank, seed=self.seed) if preset.neighbours else {}
+    detector = Detector(bank.backbone, bank.norm, deepcopy(self.model), bank.pool.copy(), 1., preset.alpha, preset.score_pool, info=info, patches=patches, neighbours=preset.neighbours)
     detector.learned = _digests(bank)
     detector.set_scale(*_seeded_pairs(self.dls))
     if not bank.held: detector.calibration = {}                     # nothing is known of images that it has not learned from
@@ -466,14 +512,14 @@ def _tensors(self:Detector):
 @patch
 def _special(self:Detector):
     "What only this kind of detector has: parts → state dict of tensors, and a dict for the JSON file"
-    return dict(model=self.model.state_dict()), dict(model=self.model.config, scale=float(self.scale), alpha=float(self.alpha))
+    return dict(model=self.model.state_dict(), patches=self.patches), dict(model=self.model.config, scale=float(self.scale), alpha=float(self.alpha), neighbours=float(self.neighbours), worth=float(self.worth))
 
 @patch(cls_method=True)
 def _restore(cls:Detector, backbone, norm, pool, part, config):
     "A detector from what `save` wrote; `part(name)` gives a state dict"
     model = OneNIP(**config['model'])
     model.load_state_dict(part('model'))
-    return cls(backbone, norm, model.to(backbone.device), pool, config['scale'], config['alpha'], config['score_pool'])
+    return cls(backbone, norm, model.to(backbone.device), pool, config['scale'], config['alpha'], config['score_pool'], patches=part('patches'), neighbours=config.get('neighbours', 0.), worth=config.get('worth', 1.))
 
 # %% ../nbs/09_inference.ipynb #49a07e07
 @patch

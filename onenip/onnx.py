@@ -56,7 +56,7 @@ _FORMAT = 1
 
 def _metadata(detector):
     "What a file says of itself beside its graph"
-    b, keep = detector.backbone, ('score_pool', 'info')
+    b, keep = detector.backbone, ('score_pool', 'neighbours', 'worth', 'info')
     return dict(format=_FORMAT, size=b.size, products=detector.pool.products, prompts=[_base64(Image.fromarray(i), 'PNG') for i in detector.pool.images], backbone=b.name,
                 model=detector.model.config, scale=float(detector.scale), alpha=float(detector.alpha), about=detector.about,
                 calibration={p: c.asdict() for p, c in detector.calibration.items()}, **{k: getattr(detector, k) for k in keep}, versions=_versions())
@@ -82,7 +82,8 @@ def _write_graph(detector, path):
     "Write `detector` to `path`, for batches of any size"
     import onnx
     graph, n = _Graph(detector).eval(), torch.export.Dim('n')
-    detector.tokens if detector.model.prompt != 'none' else None                 # encoded now: constants of the graph
+    detector.tokens if detector.model.prompt != 'none' else None                 # encoded now: constants of the graph,
+    detector.known if detector.neighbours else None                              # and so are normal patches
     size = detector.size
     example = torch.zeros(3, size, size, 3, dtype=torch.uint8), torch.tensor([-1, 0, -1])
     names = ['image_score', 'product_index', 'similarity', 'anomaly_map', 'residual_map', *(['refined_map'] if detector.model.refiner else [])]
@@ -125,7 +126,7 @@ class OnnxDetector(Predictor):
     ):
         self.path, self.session = Path(path), _session(path, threads, providers)
         config = _read_metadata(self.session, path)
-        for k in ('size', 'alpha', 'scale', 'score_pool', 'info', 'about', 'versions'): setattr(self, k, config[k])
+        for k in ('size', 'alpha', 'scale', 'score_pool', 'neighbours', 'worth', 'info', 'about', 'versions'): setattr(self, k, config[k])
         self.calibration = {p: Calibration(**c) for p, c in config['calibration'].items()}
         images = [np.array(Image.open(BytesIO(base64.b64decode(i)))) for i in config['prompts']]
         self.pool = _Prompts.restore(None, None, config['products'], images, [None]*len(images))

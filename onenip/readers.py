@@ -231,7 +231,7 @@ def _line(path, reader, reading):
 
 # %% ../nbs/00a_readers.ipynb #2fd7e2ad
 def _fitting(path):
-    "The first reader that fits; train.json and test.json say more than folders beside them, other lists less"
+    "The first reader that fits; train.json and test.json win over folders beside them, other lists lose to them"
     fits = [n for n, r in READERS.items() if r.fits(path)]
     listed = any((path/f'{split}{suffix}').is_file() for split in ('train', 'test') for suffix in ('.json', '.jsonl'))
     return 'lists' if listed and 'lists' in fits else next(iter(fits), None)

@@ -290,6 +290,7 @@ def onenip_learner(
     late = [k for k in ('backbone', 'size', 'official_padding', 'standardise', 'prompt_mode', 'bs', 'epoch_steps', 'reuse') if k in kw]
     if late: raise ValueError(f'{", ".join(late)}: too late here, what concerns the data is given to onenip_dls (or to train, for both)')
     preset = replace(get_preset(preset, **kw), **dls.recipe)           # what is done, not what was asked for
+    if preset.neighbours and not dls.bank.held: raise ValueError(f'neighbours={preset.neighbours:g} needs normal images that are held back, to weigh distances against restoration errors: held_back=0 keeps none')
     torch.manual_seed(seed)
     backbone = dls.bank.backbone
     fitting = dict(channels=backbone.channels, grid=backbone.grid, size=backbone.size, refiner=preset.restoration)
