@@ -185,7 +185,7 @@ def _card(settings, scores, notes):
     how = {'protocol': settings['protocol']['name'], 'prompt': words['prompt']}
     if rules['prompt'] == 'pool': how['chosen rightly for'] = _share(scores)
     if rules['prompt'] == 'random': how['prompt seed'] = settings['prompt_seed']
-    if settings['refined']: how |= {'map': 'residual and refined', 'α': settings['alpha'], 'c': settings['c'], 'where c came from': _c_from(rules, settings).removeprefix('c from ')}
+    if settings['refined']: how |= {'map': 'residual and refined'+(f', {_share_told(n)}' if (n := settings.get('neighbours')) else ''), 'α': settings['alpha'], 'c': settings['c'], 'where c came from': _c_from(rules, settings).removeprefix('c from ')}
     else: how['map'] = settings['about']
     bad = int((scores.truth == 1).sum())
     return Card({
