@@ -59,15 +59,24 @@ def few(samples, n):
 
 
 class Curve(Callback):
-    "Metrics on `samples` at about twenty epochs, in `points`"
-    def __init__(self, samples): self.samples, self.points, self.spent = samples, [], 0.
+    "Metrics on `samples` at about twenty of `epochs`, in `points`; they and the `seconds` of training are kept in `folder`, where a run that was stopped goes on"
+    def __init__(self, samples, epochs, folder=None):
+        self.samples, self.every, self.folder = samples, max(1, epochs//20), folder and Path(folder)
+        self.file = folder and self.folder/'curve.json'
+        self.points, self.before = json.loads(self.file.read_text()).values() if folder and self.file.exists() else ([], 0)
+
+    def before_fit(self): self.start, self.spent = time.time(), 0
+
+    @property
+    def seconds(self): return round(self.before+time.time()-self.start-self.spent)
 
     def after_epoch(self):
-        if (self.epoch+1)%max(1, self.n_epoch//20): return
-        start = time.time()
+        start, step = time.time(), len(self.learn.parts)
+        if step//len(self.learn.dls.train)%self.every: return
         mean = self.learn.detector().evaluate(self.samples).to_frame().loc['mean']
-        self.points.append(dict(step=len(self.learn.parts), **mean.round(5)))
+        self.points = [p for p in self.points if p['step'] < step]+[dict(step=step, **mean.round(5))]
         self.spent += time.time()-start
+        if self.file: self.file.write_text(json.dumps(dict(points=self.points, seconds=self.seconds)))
 
 
 def histograms(table):
@@ -132,17 +141,22 @@ def told_of(preset, detector, seconds):
     return dict(steps=steps, recipe=asdict(preset), images_seen=steps*preset.bs, seconds=seconds, threads=torch.get_num_threads())
 
 
+def folder_of(args, on, name, seed):
+    "Where `--save` keeps the detector of a run"
+    return args.save and Path(args.save)/(slug(on, name, args.steps, seed)+tag_of(args))
+
+
 def trained(args, on, name, samples, seed, cbs=None):
     "A detector, and what training took; from the folder `--save` if it is there"
-    folder, start = args.save and Path(args.save)/(slug(on, name, args.steps, seed)+tag_of(args)), time.time()
+    folder, start = folder_of(args, on, name, seed), time.time()
     if folder and (folder/'told.json').exists(): return Detector.load(folder), json.loads((folder/'told.json').read_text())
     if RUNS[name] is None:
         detector = NearestNeighbour.fit(samples, Backbone(get_preset(args.preset).backbone), seed=seed)
         told = dict(steps=0, recipe=None, images_seen=len(normals(samples)), seconds=round(time.time()-start), threads=torch.get_num_threads())
     else:
         preset = recipe(args, name)
-        detector = train(samples, preset, seed=seed, cbs=cbs)
-        told = told_of(preset, detector, round(time.time()-start-getattr(cbs, 'spent', 0)))
+        detector = train(samples, preset, seed=seed, cbs=cbs, resume=cbs and cbs.folder)
+        told = told_of(preset, detector, cbs.seconds if cbs else round(time.time()-start))
     told |= dict(backbone=detector.backbone.name, thresholds={p: dict(threshold=c.threshold, held_back=c.n) for p, c in detector.calibration.items()})
     if cbs: told['curve'] = cbs.points
     if folder:
@@ -157,7 +171,7 @@ def run(args, store, on, samples, name, seed):
     enough = lambda r: r and (not args.curve or r.get('curve'))
     if enough(store.find(on=on, name=name, seed=seed, recipe=wanted, **({} if wanted else dict(scores=store.name(on, name, 0, seed))))): return
     if wanted and enough(same := store.find(on=on, seed=seed, recipe=wanted)): return store.line(**{**same, 'name': name})
-    curve = Curve(few(samples, 20)) if args.curve and wanted else None
+    curve = Curve(few(samples, 20), wanted['epochs'], folder_of(args, on, name, seed)) if args.curve and wanted else None
     detector, told = trained(args, on, name, samples, seed, curve)
     start = time.time()
     table = detector.evaluate(samples, keep_maps=True)
@@ -239,7 +253,7 @@ def main():
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
     parser.add_argument('--rows', nargs='+', help='only these runs')
     parser.add_argument('--out', default=OUT)
-    parser.add_argument('--save', help='folder for the detectors')
+    parser.add_argument('--save', help='folder for the detectors; a curve (1b) that was stopped goes on there')
     args = parser.parse_args()
     args.changes, args.curve = {k: value(v) for k, v in (c.split('=', 1) for c in args.changes)}, args.table == '1b'
     on, sets = data_sets(args.data)
