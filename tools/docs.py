@@ -25,7 +25,8 @@ IN_CODE = re.compile(r'\[(`[^`\n]+`)\]\((?:https?:|\.|/)[^)\s]*\)') # a link nbd
 MAIN = re.compile(r'__main__(?:<span class="op">)?\.(?:</span>)?') # the module of a class made in the notebook itself
 METHOD = re.compile(r'href="(?P<page>[^":#]*)#(?P<class>[^".]+)\.(?P<method>[^"]+)"')
 NARROW = 390 # pixels, a phone's width
-UNREAD = re.compile(r'\{#(?:fig|eq|tbl)-|(?<![\w/`])@(?:fig|eq|tbl)-\w')
+UNREAD = re.compile(r'\{#(?:fig|eq|tbl)-|(?<![\w/`])@(?:fig|eq|tbl)-\w|\]\(')
+CAPTION = re.compile(r'(?<=<figcaption>).*?(?=</figcaption>)', re.DOTALL)
 
 
 def process():
@@ -101,6 +102,11 @@ def stand_alone(out):
     for path in out.rglob('*.html'):
         root = os.path.relpath(out, path.parent) + '/'
         edit(path, lambda text: text.replace(KATEX, f'{root}site_libs/katex').replace(f'href="{home}', f'href="{root}'))
+
+
+def code_in_captions(out):
+    "Show what stands between backticks in a caption as code."
+    for path in out.rglob('*.html'): edit(path, lambda text: CAPTION.sub(lambda caption: re.sub(r'`([^`]+)`', r'<code>\1</code>', caption[0]), text))
 
 
 def to_class(path, link):
@@ -189,6 +195,7 @@ def main():
         rename(site.out, new_names(site))
         stand_alone(site.out)
         mend_links(site.out)
+        code_in_captions(site.out)
         search_from_disk(site.out)
         found = sorted({*faults(site.out), *too_wide(site.out)})
         shutil.rmtree(DOCS, ignore_errors=True)
