@@ -152,10 +152,11 @@ def tokens(self:Detector):
 @patch(as_prop=True)
 def known(self:Detector):
     "Normal patches of each product of the pool (p m c), repeated where there are fewer; those of its prompt if none were remembered"
-    if self._known is None or self._known[0] is not self.pool.feats:
-        each = [self.patches[p] if p in self.patches else t for p, t in zip(self.pool.products, to_tokens(self.pool.feats))]
+    made_of = self.pool.feats, self.patches
+    if self._known is None or any(a is not b for a, b in zip(self._known[0], made_of)):
+        each = [self.patches.get(p, t).to(t.device) for p, t in zip(self.pool.products, to_tokens(self.pool.feats))]
         most = max(map(len, each))
-        self._known = self.pool.feats, torch.stack([x[torch.arange(most, device=x.device)%len(x)] for x in each])
+        self._known = made_of, torch.stack([x[torch.arange(most, device=x.device)%len(x)] for x in each])
     return self._known[1]
 
 # %% ../nbs/09_inference.ipynb #1d1d8745
