@@ -64,11 +64,12 @@ class Curve(Callback):
         self.samples, self.every, self.folder = samples, max(1, epochs//20), folder and Path(folder)
         self.file = folder and self.folder/'curve.json'
         self.points, self.before = json.loads(self.file.read_text()).values() if folder and self.file.exists() else ([], 0)
+        self.start, self.spent = None, 0
 
-    def before_fit(self): self.start, self.spent = time.time(), 0
+    def before_fit(self): self.start = time.time()
 
     @property
-    def seconds(self): return round(self.before+time.time()-self.start-self.spent)
+    def seconds(self): return round(self.before+(time.time()-self.start-self.spent if self.start else 0))                # 0: nothing was left to train
 
     def after_epoch(self):
         start, step = time.time(), len(self.learn.parts)

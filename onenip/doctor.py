@@ -6,6 +6,8 @@
 __all__ = ['doctor']
 
 # %% ../nbs/10b_doctor.ipynb #a7aa7cc1
+from copy import copy
+
 import numpy as np
 import pandas as pd
 import torch
@@ -43,8 +45,9 @@ def _odd_prompt(detector, product, own, few=.05):
     "Is the prompt of `product` unlike its normal images `own`, or anomalous beside them? Needs 19 of them to tell"
     feats, prompt = _encode(detector, own), _prompt_samples(detector)[detector.pool.index(product)]
     typical = cosine(feats, feats).mean(1)
+    alone = copy(detector); alone.neighbours = 0.                    # a prompt's own patches may be remembered, whatever it shows
     less = (typical < cosine(detector.pool[product].feats[None], feats).mean()).sum().item()
-    out = detector.infer([prompt, *own], [product]*(len(own)+1), prompts=[own[int(typical.argmax())]]*(len(own)+1))['image_score']
+    out = alone.infer([prompt, *own], [product]*(len(own)+1), prompts=[own[int(typical.argmax())]]*(len(own)+1))['image_score']
     worse = (out[1:] >= out[0]).sum().item()
     return L(_finding('untypical prompt', [prompt]*(_share(less, len(own)) <= few), f'of {_many(len(own), "normal image")} of {product} only {less} are less like the others; give a typical one')
              + _finding('contaminated prompt', [prompt]*(_share(worse, len(own)) <= few), f'judged as a photo, only {worse} of {_many(len(own), "normal image")} of {product} score as high; does it show a defect?'))

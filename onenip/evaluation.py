@@ -473,7 +473,7 @@ def mean_table(
     drawn = lambda t: (t.settings.get('info', {}).get('seed'), t.settings.get('prompt_seed'))
     if any(t.scores.image_score.equals(s.scores.image_score) and drawn(t) == drawn(s) for i, t in enumerate(tables) for s in tables[:i]):
         raise ValueError(f'two of the tables have the same scores of the same seed: a deviation over {what} needs different ones')
-    same = lambda t: {**{k: t.settings.get(k) for k in ('protocol', 'backbone', 'size', 'alpha', 'score_pool')},
+    same = lambda t: {**{k: t.settings.get(k) for k in ('protocol', 'backbone', 'size', 'alpha', 'score_pool')}, 'neighbours': t.settings.get('neighbours') or 0.,
                       'images': t.scores.image.tolist(), 'products': list(t.rows)}
     differs = [k for t in tables[1:] for k, v in same(tables[0]).items() if same(t)[k] != v]
     if differs: raise ValueError(f'the tables differ in {", ".join(dict.fromkeys(differs))}: a mean is of one and the same evaluation')

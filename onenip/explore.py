@@ -30,12 +30,12 @@ def _kept(most):
     def decorate(f):
         @wraps(f)
         def kept(self, *args):
-            memo = self._memo.setdefault(f.__name__, {})
-            if args not in memo:
+            memo, key = self._memo.setdefault(f.__name__, {}), (*args, self.detector.neighbours, self.detector.worth)
+            if key not in memo:
                 result = f(self, *args)
                 if len(memo) >= most: del memo[next(iter(memo))]     # the oldest
-                memo[args] = result
-            return memo[args]
+                memo[key] = result
+            return memo[key]
         return kept
     return decorate
 

@@ -101,6 +101,7 @@ class Detector(Predictor):
         neighbours:float=0., # share of the distance to the nearest of them in the residual map
         worth:float=1. # restoration error that a distance of 1 is worth
     ):
+        if not 0 <= neighbours <= 1: raise ValueError(f'neighbours={neighbours}: a share between 0 and 1 is expected')
         self.backbone, self.norm, self.model, self.pool = backbone, norm, model.eval(), pool
         self.scale, self.alpha, self.score_pool, self.calibration, self.info = scale, alpha, score_pool, calibration or {}, info or {}
         self.patches, self.neighbours, self.worth = patches or {}, neighbours, worth
@@ -152,8 +153,8 @@ def tokens(self:Detector):
 @patch(as_prop=True)
 def known(self:Detector):
     "Normal patches of each product of the pool (p m c), repeated where there are fewer; those of its prompt if none were remembered"
-    made_of = self.pool.feats, self.patches
-    if self._known is None or any(a is not b for a, b in zip(self._known[0], made_of)):
+    made_of = self.pool.feats, *map(self.patches.get, self.pool.products)
+    if self._known is None or len(made_of) != len(self._known[0]) or any(a is not b for a, b in zip(self._known[0], made_of)):
         each = [self.patches.get(p, t).to(t.device) for p, t in zip(self.pool.products, to_tokens(self.pool.feats))]
         most = max(map(len, each))
         self._known = made_of, torch.stack([x[torch.arange(most, device=x.device)%len(x)] for x in each])
@@ -397,7 +398,7 @@ def _set_worth(self:Detector, images, products):
         feats, which = self._features(np.stack(pixels)), torch.tensor([self.pool.index(p) for p in products], device=self.device)
         return self._restored(feats, which)[0].mean((1, 2, 3)), self._distances(feats, which).mean((1, 2, 3))
     errors, distances = map(torch.cat, zip(*self._batches(images, products, None, False, judge=both)))
-    self.worth = (errors.mean()/distances.mean()).item()
+    self.worth = (errors.mean()/distances.mean().clamp(min=1e-6)).item()
 
 @patch
 def set_scale(self:Detector,

@@ -40,6 +40,7 @@ def normal_patches(
     patches = {}
     for product in bank.pool.products:
         tokens = to_tokens(bank[[i for i in bank.use if bank.samples[i].product == product]]).flatten(0, 1)
+        if len(tokens) > 10*keep: tokens = tokens[torch.randperm(len(tokens), generator=torch.Generator().manual_seed(seed))[:10*keep]]     # of many photos enough, and the choice is quick
         patches[product] = tokens[coreset(tokens, keep, seed)]
     return patches
 
@@ -49,5 +50,5 @@ def nearest_distance(
     known:Tensor # normal ones (b m c)
 ) -> Tensor: # (b n)
     "Euclidean distance of each patch to the nearest of those known for its image"
-    squares = torch.baddbmm(known.square().sum(-1)[:, None], x, known.mT, alpha=-2).amin(-1)
-    return (squares+x.square().sum(-1)).clamp(min=0).sqrt()
+    nearest = torch.baddbmm(known.square().sum(-1)[:, None], x, known.mT, alpha=-2).argmin(-1)[..., None]
+    return (x-known.gather(1, nearest.expand(-1, -1, x.shape[-1]))).norm(dim=-1)                    # not by squares, whose difference is mostly rounding where it is small

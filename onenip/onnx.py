@@ -56,9 +56,9 @@ _FORMAT = 1
 
 def _metadata(detector):
     "What a file says of itself beside its graph"
-    b, keep = detector.backbone, ('score_pool', 'neighbours', 'worth', 'info')
+    b, keep = detector.backbone, ('score_pool', 'info')
     return dict(format=_FORMAT, size=b.size, products=detector.pool.products, prompts=[_base64(Image.fromarray(i), 'PNG') for i in detector.pool.images], backbone=b.name,
-                model=detector.model.config, scale=float(detector.scale), alpha=float(detector.alpha), about=detector.about,
+                model=detector.model.config, scale=float(detector.scale), alpha=float(detector.alpha), neighbours=float(detector.neighbours), worth=float(detector.worth), about=detector.about, learned=sorted(detector.learned),
                 calibration={p: c.asdict() for p, c in detector.calibration.items()}, **{k: getattr(detector, k) for k in keep}, versions=_versions())
 
 # %% ../nbs/09d_onnx.ipynb #f28d5150
@@ -126,7 +126,9 @@ class OnnxDetector(Predictor):
     ):
         self.path, self.session = Path(path), _session(path, threads, providers)
         config = _read_metadata(self.session, path)
-        for k in ('size', 'alpha', 'scale', 'score_pool', 'neighbours', 'worth', 'info', 'about', 'versions'): setattr(self, k, config[k])
+        for k in ('size', 'alpha', 'scale', 'score_pool', 'info', 'about', 'versions'): setattr(self, k, config[k])
+        for k in ('neighbours', 'worth'): setattr(self, k, config.get(k, getattr(self, k)))             # files of earlier versions have none
+        self.learned = set(config.get('learned', ()))
         self.calibration = {p: Calibration(**c) for p, c in config['calibration'].items()}
         images = [np.array(Image.open(BytesIO(base64.b64decode(i)))) for i in config['prompts']]
         self.pool = _Prompts.restore(None, None, config['products'], images, [None]*len(images))

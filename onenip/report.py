@@ -64,7 +64,7 @@ def _cards(detector, samples, given, low, high):
 def _summary(name, scores, thresholds):
     "In words, what the threshold of the product `name` does to its test images"
     bad, good = (scores.label == 1).sum(), (scores.label == 0).sum()
-    if name not in thresholds: return f'{bad} defects and {good} normal images. No normal image was held back from training, so there is no threshold.'
+    if name not in thresholds: return f'{bad} defects and {good} normal images. Not calibrated, so there is no threshold.'
     found, missed, alarms = map(len, _groups(scores, thresholds).values())
     return f'{found} of {bad} defects found, {missed} missed; {alarms} of {good} normal images raised a false alarm. Threshold: {thresholds[name]:.3g}.'
 

@@ -118,6 +118,7 @@ def _load_state(file, device):
 def _read(self:Checkpoint, file, device):
     "The state in `file`, if it is of this run"
     state = _load_state(file, device)
+    state['run']['recipe'] = asdict(Preset()) | state['run'].get('recipe', {})                  # settings that are newer than the checkpoint
     for k, v in self.run.items():
         if state['run'].get(k) == v: continue
         old, new = (_told(k, state['run'].get(k), v) if isinstance(v, dict) else (state['run'].get(k), v))
