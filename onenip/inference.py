@@ -104,8 +104,7 @@ class Detector(Predictor):
         if not 0 <= neighbours <= 1: raise ValueError(f'neighbours={neighbours}: a share between 0 and 1 is expected')
         self.backbone, self.norm, self.model, self.pool = backbone, norm, model.eval(), pool
         self.scale, self.alpha, self.score_pool, self.calibration, self.info = scale, alpha, score_pool, calibration or {}, info or {}
-        self.patches, self.neighbours, self.worth = patches or {}, neighbours, worth
-        self.learned = set()
+        self.patches, self.neighbours, self.worth, self.learned = patches or {}, neighbours, worth, set()
 
     @property
     def about(self):
