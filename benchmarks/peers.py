@@ -30,7 +30,7 @@ SIZE = 224
 LITE = dict(backbone='tf_efficientnet_lite0')
 PEERS = { # name → class in anomalib, arguments, needs weights from a hub
     'padim': ('Padim', dict(**LITE, layers=[1, 2, 3], n_features=100, pre_trained=False), False),
-    'patchcore': ('Patchcore', dict(**LITE, layers=[2, 3], pre_trained=False, coreset_sampling_ratio=.005), False),
+    'patchcore': ('Patchcore', dict(**LITE, layers=[2, 3], pre_trained=False, coreset_sampling_ratio=.002), False),
     'dfm': ('Dfm', dict(**LITE, layer=3, pre_trained=False), False),
     'supersimplenet': ('Supersimplenet', dict(**LITE, layers=[2, 3]), False),
     'cfa': ('Cfa', dict(backbone='resnet18'), True),
