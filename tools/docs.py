@@ -85,10 +85,32 @@ SEARCH = """<script>if (location.protocol === 'file:') {
 }</script>"""
 
 
+# A phone has no room for the margin: the contents of a page go under its title, folded, and so does source code.
+# Whatever the width, a search is over when something that it found is chosen, and printed lines keep their columns if they have some.
+SMALL = """<script>addEventListener('DOMContentLoaded', () => {
+  document.addEventListener('click', (event) => {
+    if (!event.target.closest('.smalldocs-search-results a')) return;
+    const field = document.querySelector('.smalldocs-search input');
+    field.value = ''; field.dispatchEvent(new Event('input', {bubbles: true})); field.blur();
+    document.querySelector('.navbar-collapse')?.classList.remove('show');
+  });
+  document.querySelectorAll('.cell-output pre').forEach((printed) => printed.classList.toggle('columns', /\\S {3,}\\S/.test(printed.textContent)));
+  if (innerWidth > 767) return;
+  document.querySelectorAll('details.code-fold[open]').forEach((source) => source.open = false);
+  const contents = document.querySelector('#TOC ul'), title = document.querySelector('#title-block-header');
+  if (!contents || !title) return;
+  const folded = document.createElement('details');
+  folded.innerHTML = '<summary>On this page</summary>';
+  folded.append(contents.cloneNode(true));
+  folded.querySelectorAll('[id]').forEach((part) => part.removeAttribute('id'));
+  title.after(folded);
+});</script>"""
+
+
 def search_from_disk(out):
     "Make the search work where nothing serves the pages."
     (out/'search.js').write_text('window.searchIndex = ' + (out/'search.json').read_text(encoding='utf-8'), encoding='utf-8')
-    for path in out.rglob('*.html'): edit(path, lambda text: text.replace('</head>', f'{SEARCH}</head>', 1))
+    for path in out.rglob('*.html'): edit(path, lambda text: text.replace('</head>', f'{SEARCH}{SMALL}</head>', 1))
 
 
 def stand_alone(out):

@@ -19,12 +19,18 @@ def groups():
             'Experiments': [p for p in found if p.parent == NBS/'experiments']}
 
 
+def entry(path):
+    "The lines of one notebook: a numbered one goes by its number too, as the text refers to it."
+    href = path.relative_to(NBS).as_posix()
+    return [f'          - text: {path.stem.replace("_", " ", 1)}', f'            href: {href}'] if is_numbered(path) else [f'          - {href}']
+
+
 def sidebar():
     "The text of the sidebar; a group without notebooks is left out."
     lines = ['# Made by tools/sidebar.py.', 'website:', '  sidebar:', '    contents:', '      - index.ipynb']
     for name, paths in groups().items():
         if paths: lines += [f'      - section: {name}', '        contents:']
-        lines += [f'          - {path.relative_to(NBS).as_posix()}' for path in paths]
+        for path in paths: lines += entry(path)
     return '\n'.join(lines) + '\n'
 
 
