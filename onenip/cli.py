@@ -196,13 +196,13 @@ def predict(
     return dict(photos=rows, unread=unread, report=str(Path(out)/'report.html'))
 
 # %% ../nbs/12_cli.ipynb #5a2dd329
-def _to_test(data, detector):
+def _to_test(data, detector, rules):
     "Samples of `data`; where they have no split all are for the test, if the detector has learned from none of them"
     from onenip.cache import image_key
     from onenip.readers import get_samples
     samples, tested = get_samples(data), get_samples(data, quiet=True, hold_back=False)
     moved = [s for s, t in zip(samples, tested) if s.split != t.split]
-    if not moved or any(image_key(s, detector.size) in detector.learned for s in moved): return samples
+    if not moved or rules.prompt == 'random' or any(image_key(s, detector.size) in detector.learned for s in moved): return samples               # 'random': prompts are drawn from those for training
     _say(f'The detector has learned from none of these photos: the {len(moved)} that would be for training are tested too')
     return tested
 
@@ -220,7 +220,7 @@ def evaluate(
     from onenip.report import _summary, write_report
     rules, out = get_protocol(protocol), _make_folder(out)              # what cannot be written is told before an hour of work
     detector = _load(model)
-    samples = _as_known(_to_test(data, detector), detector, data, product)
+    samples = _as_known(_to_test(data, detector, rules), detector, data, product)
     table = detector.evaluate(samples, protocol=rules, bootstrap=bootstrap, progress=_is_terminal())
     usual = table if rules.name == 'deployable' else detector.evaluate(samples, progress=_is_terminal())       # pictures show it as in use
     page = write_report(detector, usual, out, beside=[] if usual is table else [table])

@@ -122,10 +122,16 @@ def _share_told(neighbours): return f'{neighbours:.0%} of the residual map by ne
 Detector.kinds['Detector'] = Detector
 
 # %% ../nbs/09_inference.ipynb #177bf018
+@patch
+def _calibrated(self:Predictor, product):
+    "The calibration of `product`, if there is one of scores as they are made now; None otherwise"
+    known = self.calibration.get(product)
+    return known if known and known.scoring in (None, self.scoring) else None
+
 @patch(as_prop=True)
 def thresholds(self:Predictor):
     "Product → score above which an image is anomalous"
-    return {p: c.threshold for p, c in self.calibration.items()}
+    return {p: c.threshold for p in self.calibration if (c := self._calibrated(p))}
 
 @patch(as_prop=True)
 def scoring(self:Predictor):
@@ -301,9 +307,7 @@ def _predictions(self:Predictor, out, sizes, verdict=True):
     out = {k: array(v) for k, v in out.items()}
     def prediction(j, name):
         score, own = float(out['image_score'][j]), {k: None if out[k] is None else out[k][j, 0] for k in ('anomaly_map', 'residual_map', 'refined_map')}
-        known = self.calibration.get(name) if verdict else None
-        if known and known.scoring not in (None, self.scoring): known = None            # of other scores
-        decision = decide(known, score, own['anomaly_map'], next(sizes))
+        decision = decide(self._calibrated(name) if verdict else None, score, own['anomaly_map'], next(sizes))
         return Prediction(name, float(out['similarity'][j]), score, prompt=self.pool[name].image.copy(), image=out['image'][j], **own, **decision)
     return [prediction(j, name) for j, name in enumerate(out['product'])]
 

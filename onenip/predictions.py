@@ -94,15 +94,10 @@ def _picture(shown, p, usual):
     mask = None if p.is_anomalous is None else np.asarray(Image.fromarray(region_mask(p.anomaly_map, usual)).resize(size))
     return _over(shown, heat, mask)
 
-def _known(detector, name):
-    "The `Calibration` of the product `name` that verdicts are made by, or None"
-    c = detector.calibration.get(name)
-    return c if c and c.scoring in (None, detector.scoring) else None
-
 def _usual(detector, judged, usual):
     "Add to `usual` the middle of the colours for each product in `judged` that is new"
     for name in {p.product for _, p in judged}-{*usual}:
-        c = _known(detector, name)
+        c = detector._calibrated(name)
         usual[name] = c.pixel_threshold if c else median(float(p.anomaly_map.max()) for _, p in judged if p.product == name)
 
 # %% ../nbs/10d_predictions.ipynb #a1c0de03
@@ -169,7 +164,7 @@ def _coarse(c, name, own):
 
 def _product(detector, name, own):
     "What the page says of one product; `own` are its lines"
-    c = _known(detector, name)
+    c = detector._calibrated(name)
     told = dict(threshold=f'{c.threshold:.3g}', pixels=f'{c.pixel_threshold:.3g}', rate=f'{c.rate or c.smallest:.1%}', images=f'{c.n} good photos' if c.n > 1 else '1 good photo', smallest=f'1/{c.n+1} = {c.smallest:.2g}',
                 coarse=_coarse(c, name, own)) if c else dict(images='changed since' if name in detector.calibration else 'not calibrated')
     return dict(name=name, photos=len(own), anomalous=int(own.is_anomalous.fillna(False).sum()) if c else '', prompt=_data_url(detector.pool[name].image, SIDE), quoted=quote(name), known=bool(c), **told)
