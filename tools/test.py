@@ -13,7 +13,7 @@ from pathlib import Path
 
 from house import NBS, ROOT, notebooks, settings
 
-LIMIT = 900 # seconds for one notebook
+LIMIT = 1800 # seconds for one notebook; the slowest take a third of it on two slow cores
 
 
 def is_left_out(path):
