@@ -13,9 +13,11 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 import plain
-from common import parser, report, setup, take_turns
+from common import parser, peak, report, setup, take_turns
 from onenip.all import *
 
 MODELS = dict(paper=('tf_efficientnet_b4', dict()), quick=('tf_efficientnet_lite0', dict(encoder_layers=1, decoder_layers=1)))
@@ -62,6 +64,12 @@ def check_agreement(reference, detectors, files):
         np.testing.assert_allclose(np.stack(found.attrgot('anomaly_map')), maps, rtol=1e-4, atol=1e-4*maps.max())
 
 
+def arithmetic(detector, file):
+    "Floating-point operations of one image, by torch's counter"
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter: detector.predict(file)         # the counter knows no other attention of the CPU
+    return counter.get_total_flops()
+
+
 def main():
     p = parser(__doc__, rounds=9)
     p.add_argument('model', choices=MODELS)
@@ -77,7 +85,8 @@ def main():
         def plainly(images, bs=16): return {name: lambda r=r: [r(images[i:i+bs], 'hazelnut') for i in range(0, len(images), bs)] for name, r in references.items()}
         one, many = {**plainly(files[:1]), **predict(files[0])}, {**plainly(files), **predict(files)}
         report(args, device, 'inference', f'{args.model}, one image', take_turns(one, 3*args.rounds, device), unit='ms')
-        report(args, device, 'inference', f'{args.model}, 64 images', take_turns(many, -(-args.rounds//2), device), n=len(files), unit='ms')
+        report(args, device, 'inference', f'{args.model}, 64 images', take_turns(many, -(-args.rounds//2), device), n=len(files), unit='ms',
+               flops=arithmetic(detector, files[0]), peaks=dict(float32=peak(device, torch.float32)))
         sizes = {f'{name}, {bs}': f for make, least in ((plainly, 4), (predict, 1)) for bs in (1, 4, 16, 32) if bs >= least for name, f in make(files[:32], bs).items()}
         report(args, device, 'batch_size', args.model, take_turns(sizes, -(-args.rounds//3), device), against='reference, 16', n=32, unit='ms')
 

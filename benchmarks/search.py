@@ -105,7 +105,7 @@ def main():
     parser.add_argument('--on', choices=SETS, default='choose')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--save', help='folder for the detector')
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     changes = {k: value(v) for k, v in (c.split('=', 1) for c in args.changes)}
     samples = SETS[args.on]()
     if args.name.startswith('nearest'): detector, told = NearestNeighbour.fit(samples, Backbone('tf_efficientnet_lite0', **changes), seed=args.seed), {}
