@@ -119,7 +119,7 @@ def _weights(name, size, padding, file):
 def train(
     data:str, # photos: DATA/good/*.jpg of one product, DATA/PRODUCT/good/*.jpg of several, or a data set (MVTec AD, BTAD, VisA, JSON lists)
     out:str='onenip-model', # folder for the detector
-    preset:str=None, # recipe: quick, quick_neighbours, paper or official, also paper_256, paper_320, official_256, official_320; by default quick on a processor and paper on a GPU; quick_neighbours also looks at the nearest normal patches, which the paper does not
+    preset:str=None, # recipe: quick, quick_neighbours, paper, practical or official, also paper_256, paper_320, official_256, official_320; by default quick on a processor and paper on a GPU; quick_neighbours also looks at the nearest normal patches, which the paper does not
     epochs:int=None, # by default the recipe's: 12 of 50 steps for quick, 1000 of all images for paper
     minutes:float=None, # train for so many epochs as fit into this time here (with --epochs: at most those)
     weights:str=None, # file with the backbone's weights; by default they are fetched
