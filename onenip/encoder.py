@@ -202,5 +202,5 @@ def jitter(
     scale:float=20. # times the token's length over c: deviation of the noise
 ) -> Tensor: # (b n c)
     "Add noise in proportion to each token's length"
-    noise = torch.randn(tokens.shape, dtype=tokens.dtype, device=tokens.device)          # in order in memory, as tokens often are not: torch fills that five times faster
+    noise = torch.randn_like(tokens, memory_format=torch.contiguous_format)              # in order in memory, as tokens often are not: torch fills that faster
     return tokens + noise*tokens.norm(dim=-1, keepdim=True)*(scale/tokens.shape[-1])
