@@ -111,8 +111,8 @@ def load_mask(
 def _marked(im):
     "Which pixels of the mask `im` are defective, bool (h w)"
     if im.mode in ('L', '1') or im.mode.startswith('I') or im.mode == 'F': return np.asarray(im) > _black(im)
-    colour = (np.asarray(im.convert('RGB')) > _black(im)).any(-1)       # alpha says nothing about defects
-    return np.asarray(im) > 0 if im.mode == 'P' and not colour.any() else colour
+    if im.mode == 'P' and not any(im.getpalette()[:3]): return np.asarray(im) > 0         # 0 is black: numbers of classes, whatever these look like
+    return (np.asarray(im.convert('RGB')) > _black(im)).any(-1)                          # alpha says nothing about defects
 
 def _black(im): return 127 if im.format == 'JPEG' else 0
 
