@@ -6,6 +6,7 @@ Afterwards the site stands alone: it loads nothing from other hosts and works fr
 a caption, or, where chromium and playwright are installed, a page that is wider than a phone fails the build.
 """
 import os, re, shutil, subprocess, sys, tempfile, time
+from html import escape, unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -27,6 +28,7 @@ METHOD = re.compile(r'href="(?P<page>[^":#]*)#(?P<class>[^".]+)\.(?P<method>[^"]
 NARROW = 390 # pixels, a phone's width
 UNREAD = re.compile(r'\{#(?:fig|eq|tbl)-|(?<![\w/`])@(?:fig|eq|tbl)-\w|\]\(')
 CAPTION = re.compile(r'(?<=<figcaption>).*?(?=</figcaption>)', re.DOTALL)
+PICTURE = re.compile(r'<img (?P<source>[^>]*)>(?P<below></p>\s*<figcaption>(?P<caption>.*?)</figcaption>)', re.DOTALL)
 
 
 def process():
@@ -126,9 +128,16 @@ def stand_alone(out):
         edit(path, lambda text: text.replace(KATEX, f'{root}site_libs/katex').replace(f'href="{home}', f'href="{root}'))
 
 
-def code_in_captions(out):
-    "Show what stands between backticks in a caption as code."
-    for path in out.rglob('*.html'): edit(path, lambda text: CAPTION.sub(lambda caption: re.sub(r'`([^`]+)`', r'<code>\1</code>', caption[0]), text))
+def described(picture):
+    "The `picture` (a match of PICTURE) with its caption as the text for who doesn't see it."
+    words = escape(unescape(re.sub(r'<[^>]+>|`', '', picture['caption'])))
+    return f'<img {picture["source"]} alt="{words}">{picture["below"]}' if ' alt=' not in picture['source'] else picture[0]
+
+
+def captions(out):
+    "Give pictures their captions as alternative text, and show what stands between backticks in a caption as code."
+    code = lambda caption: re.sub(r'`([^`]+)`', r'<code>\1</code>', caption[0])
+    for path in out.rglob('*.html'): edit(path, lambda text: CAPTION.sub(code, PICTURE.sub(described, text)))
 
 
 def to_class(path, link):
@@ -151,6 +160,7 @@ class Page(HTMLParser):
         super().__init__()
         self.path, self.ids, self.links, self.loads, self.text, self.in_code = path, {''}, [], [], [], 0
         self.captioned = [] # of each picture in the page itself: has it a caption?
+        self.silent = 0 # pictures without alternative text
         self.feed(path.read_text(encoding='utf-8'))
 
     def handle_starttag(self, tag, attrs):
@@ -162,6 +172,7 @@ class Page(HTMLParser):
         elif tag == 'link' and attrs.get('rel') != 'canonical': self.loads.append(attrs.get('href', ''))
         elif 'src' in attrs: self.loads.append(attrs['src'])
         if tag == 'img' and attrs.get('src', '').startswith('data:'): self.captioned.append(False)
+        self.silent += tag == 'img' and 'alt' not in attrs
         if tag == 'figcaption' and self.captioned: self.captioned[-1] = True
 
     def handle_endtag(self, tag):
@@ -180,6 +191,7 @@ def faults(out):
         name = path.relative_to(out.resolve())
         yield from (f'{name}: loads {o}' for o in page.loads if REMOTE.match(o))
         yield from (f'{name}: picture {i} has no caption' for i, captioned in enumerate(page.captioned, 1) if not captioned)
+        if page.silent: yield f'{name}: {page.silent} pictures without alternative text'
         yield from (f'{name}: shows {o!r} as it is' for o in UNREAD.findall(''.join(page.text)))
         for address in page.links + page.loads:
             if re.match(r'[a-z]+:|//', address): continue
@@ -217,7 +229,7 @@ def main():
         rename(site.out, new_names(site))
         stand_alone(site.out)
         mend_links(site.out)
-        code_in_captions(site.out)
+        captions(site.out)
         search_from_disk(site.out)
         found = sorted({*faults(site.out), *too_wide(site.out)})
         shutil.rmtree(DOCS, ignore_errors=True)
