@@ -113,7 +113,8 @@ def table(frame):
     def one(v):
         if isinstance(v, list): return ', '.join(f'{x:+.1f}' for x in v)
         return v if not isinstance(v, float) else '' if np.isnan(v) else f'{v+0.:.1f}'.replace('-0.0', '0.0')
-    return frame.style.format(one)
+    counts = [k for k in ('seeds', 'steps', 'draws') if k in frame.columns]
+    return frame.style.format(one).format('{:.0f}', counts, na_rep='')
 
 
 def plot_gains(frames):
