@@ -63,6 +63,11 @@ def _highest(self:Calibration, values):
     return values[-self._rank(self.rate or self.smallest)]
 
 @patch(as_prop=True)
+def expected(self:Calibration):
+    "The share of new normal images that exceed the threshold, if all are exchangeable: the highest k/(n+1) that the rate allows"
+    return self._rank(self.rate or self.smallest)/(self.n+1)
+
+@patch(as_prop=True)
 def threshold(self:Calibration):
     "An image is anomalous if its score is above it"
     return self._highest(self.scores)
@@ -74,7 +79,7 @@ def pixel_threshold(self:Calibration):
 
 @patch
 def __repr__(self:Calibration):
-    return f'{_count(self.n)}, so no rate below 1/{self.n+1} = {self.smallest:.1%}; flagged above {self.threshold:.3g}, false-alarm rate {self.rate or self.smallest:.1%}'
+    return f'{_count(self.n)}, so no rate below 1/{self.n+1} = {self.smallest:.1%}; flagged above {self.threshold:.3g}, false-alarm rate {self.expected:.1%}'
 
 # %% ../nbs/08b_decisions.ipynb #f8e1381d
 SPECK = 16 # pixels of the map: regions below are no finding

@@ -413,7 +413,7 @@ def _verdict(self:ExplorerView, m):
     c = d.calibration.get(prompts[0]) if len(prompts) == 1 else None
     if c is None or c.scoring not in (None, d.scoring) or abs(self.alpha.value-d.alpha) > 1e-6: return f'{said} No p-value: the detector is not calibrated for this prompt and α.'
     anomalous = 'anomalous' if m['image_score'] > c.threshold else 'not anomalous'
-    return f"{said} p = {c.p_value(m['image_score']):.2g}, {anomalous} at a false-alarm rate of {c.rate or c.smallest:.2g} ({_many(c.n, 'normal image')})."
+    return f"{said} p = {c.p_value(m['image_score']):.2g}, {anomalous} at a false-alarm rate of {c.expected:.2g} ({_many(c.n, 'normal image')})."
 
 @patch
 def _draw_bars(self:ExplorerView):

@@ -161,7 +161,7 @@ def _fold(module):
 @patch
 @torch.no_grad()
 def folded(self:Backbone) -> Backbone:
-    "A copy for inference, BatchNorm folded into the convolutions; an unfolded one where that would change the features by more than 1e-4"
+    "A copy for inference, BatchNorm folded into the convolutions; an unfolded one where that would change the features by more than 1e-4 of the largest"
     noise = torch.randn(1, 3, self.size, self.size, generator=torch.Generator().manual_seed(0)).to(self.device)
     copies = [deepcopy(self).to(memory_format=torch.channels_last) for _ in range(2)]
     _fold(copies[0].net)

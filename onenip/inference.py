@@ -64,7 +64,7 @@ class Prediction:
     regions:L|None = None # of `Region`: where the map is above the pixel threshold, in pixels of the photo
 
     def __repr__(self):
-        known = '' if self.p_value is None else f', p_value={self.p_value:.2g}, is_anomalous={self.is_anomalous}, {len(self.regions)} regions'
+        known = '' if self.p_value is None else f', p_value={self.p_value:.2g}, is_anomalous={self.is_anomalous}, {len(self.regions)} region{"s"*(len(self.regions) != 1)}'
         return f'Prediction(product={self.product!r}, similarity={self.similarity:.3f}, image_score={self.image_score:.3g}{known})'
 
     def show(self):
@@ -472,7 +472,7 @@ def detector(self:Learner) -> Detector:
 # %% ../nbs/09_inference.ipynb #c331efb4
 def train(
     samples, # of `Sample`, from `get_samples`; normal training images are used
-    preset:str|Preset='quick', # recipe: 'quick', 'paper', 'official', or a `Preset`
+    preset:str|Preset='quick', # recipe: a name in `presets`, or a `Preset`
     backbone:Backbone|str=None, # or its name; None: the recipe's; with pretrained weights
     seed:int=0, # of everything random
     textures=None, # folder of texture images; None: scikit-image's and crops of other products
@@ -560,7 +560,7 @@ def export(self:OneNIPLearner,
 # %% ../nbs/09_inference.ipynb #f24c6852
 @patch
 def checksum(self:Detector) -> str: # SHA-256, hexadecimal
-    "Checksum of the weights: backbone, norm and model"
+    "Checksum of the weights: backbone, norm, model and remembered patches"
     sha = hashlib.sha256()
     for name, tensor in sorted(self._tensors().items()):
         sha.update(f'{name} {tensor.dtype} {tuple(tensor.shape)}'.encode())

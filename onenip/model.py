@@ -162,7 +162,7 @@ def loss_parts(
     targets:tuple, # normal_feats (b c g g), masks (b 1 s s)
     factor:float=2, # of the Dice loss
     streams:int=2 # stacked along the batch: reconstruction, then restoration
-) -> dict: # 'rec', 'res' (with two streams), 'dice' and 'bce' (with a refiner)
+) -> dict: # 'rec', 'res' (with two streams), 'dice' and 'bce' (with a refiner and two streams)
     "The parts of the loss (Eq. 4, 5, 7), each a scalar"
     (restored, *logits), (feats, masks) = preds, targets
     if len(restored)%streams: raise ValueError(f'a batch of {len(restored)} does not divide into {streams} streams')

@@ -158,14 +158,14 @@ def _coarse(c, name, own):
     if least < (2 if c.smallest <= .05 else 1): return
     told = f'{name}: the smallest p that {c.n} good photo{"s"*(c.n > 1)} allow{"s"*(c.n == 1)} is 1/{c.n+1} = {c.smallest:.2g}'
     if least > 1: told += f', and {least} photos share it: among them the higher score comes first'
-    if c.smallest > .05: told += f'. About {c.rate or c.smallest:.0%} of good photos will be called anomalous by mistake'
+    if c.smallest > .05: told += f'. About {c.expected:.0%} of good photos will be called anomalous by mistake'
     finer = [f'{r:g} with {ceil(1/r)-1}' for r in (.05, .01, .001) if r < c.smallest-1e-9][:2]
     return told+'.'+(f' With more good photos, which were not trained on, it gets smaller ({", ".join(finer)}):' if finer else ''), f'onenip calibrate MODEL GOOD_PHOTOS --product {quote(name)}' if finer else ''
 
 def _product(detector, name, own):
     "What the page says of one product; `own` are its lines"
     c = detector._calibrated(name)
-    told = dict(threshold=f'{c.threshold:.3g}', pixels=f'{c.pixel_threshold:.3g}', rate=f'{c.rate or c.smallest:.1%}', images=f'{c.n} good photos' if c.n > 1 else '1 good photo', smallest=f'1/{c.n+1} = {c.smallest:.2g}',
+    told = dict(threshold=f'{c.threshold:.3g}', pixels=f'{c.pixel_threshold:.3g}', rate=f'{c.expected:.1%}', images=f'{c.n} good photos' if c.n > 1 else '1 good photo', smallest=f'1/{c.n+1} = {c.smallest:.2g}',
                 coarse=_coarse(c, name, own)) if c else dict(images='changed since' if name in detector.calibration else 'not calibrated')
     return dict(name=name, photos=len(own), anomalous=int(own.is_anomalous.fillna(False).sum()) if c else '', prompt=_data_url(detector.pool[name].image, SIDE), quoted=quote(name), known=bool(c), **told)
 

@@ -34,7 +34,7 @@ class Preset:
     reuse:int = 1 # rounds (each image once) in which a pseudo-anomaly is used before another takes its place
     bs:int = 64 # targets a step, of each process
     epochs:int = 1000
-    epoch_steps:int = None # steps an epoch; None: each image once
+    epoch_steps:int = None # batches an epoch, of all processes together; None: each image once
     optimiser:str = 'adamw' # or 'muon': for the matrices of the layers, AdamW for the rest
     lr:float = 1e-4
     muon:float = 10. # learning rate of Muon, times lr
@@ -148,7 +148,7 @@ def orthogonalise(
     m:Tensor, # matrix
     steps:int=5 # of the iteration
 ) -> Tensor: # same shape
-    "The matrix with the directions of `m` and singular values of about 1 (.7 to 1.2), by Newton-Schulz iteration"
+    "The matrix with the directions of `m` and singular values of about 1 (.6 to 1.3; less where `m` has next to nothing), by Newton-Schulz iteration"
     x = (m.T if m.shape[0] > m.shape[1] else m)/m.norm().clamp(min=1e-7)
     gram, one = x@x.T, torch.eye(len(x), dtype=x.dtype, device=x.device)
     for k in range(steps):

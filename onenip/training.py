@@ -176,7 +176,7 @@ def onenip_dls(
     textures=None, # folder of texture images, or `Textures`; None: scikit-image's and crops of other products
     held_back:float=.1, # share of the normal images kept for validation and calibration; 0: none, so both see what was learned from
     prompt_mode:str='random', # prompt of a training image: 'random' normal image of its product, or 'fixed'
-    epoch_steps:int=None, # batches an epoch; None: each image once
+    epoch_steps:int=None, # batches an epoch, of all processes together; None: each image once
     standardise:bool=True, # features per channel
     reuse:int=1, # rounds (each image once) in which a pseudo-anomaly is used before another takes its place
     num_workers:int=0, # processes that make pseudo-anomalies (safest in scripts)

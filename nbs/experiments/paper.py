@@ -7,6 +7,7 @@ Prompt", ECCV 2024: Tables 1, 2, 4a-d, 5 (pixels), 6 (images), and one sentence 
 import json, os, subprocess, sys, warnings
 from functools import lru_cache
 from pathlib import Path
+from zlib import crc32
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -45,12 +46,12 @@ def runs(on='tiles', folder=None, **what):
 
 @lru_cache(None)
 def redrawn(name):
-    "Product → metric → its value (1+DRAWS,): first of the images as they are, then of images drawn anew; the same draws for every run"
+    "Product → metric → its value (1+DRAWS,): first of the images as they are, then of images drawn anew; the same draws in every run that judged these images"
     scores, out = pd.read_csv(SCORES/f'{name}.csv', dtype=dict(product=str)), {}
     pixels = np.load(SCORES/f'{name}.npz') if (SCORES/f'{name}.npz').exists() else {}
-    for number, (product, own) in enumerate(scores.groupby('product')):
+    for product, own in scores.groupby('product'):
         labels, n = own.label.to_numpy(), len(own)
-        weights = np.concatenate([np.ones((1, n), np.float32), _draws(labels, DRAWS, np.random.default_rng(number))])
+        weights = np.concatenate([np.ones((1, n), np.float32), _draws(labels, DRAWS, np.random.default_rng(crc32(product.encode())))])
         hot = np.eye(n)[np.unique(own.image_score, return_inverse=True)[1]]
         c = _redrawn(weights, hot*labels[:, None], hot*(1-labels[:, None]), hot*labels[:, None])
         out[product] = dict(zip(METRICS, (auroc(c), average_precision(c), f1_max(c))))
