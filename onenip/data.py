@@ -103,7 +103,7 @@ def load_mask(
     mask:str|Path|Image.Image|np.ndarray, # what to load
     size:int=None # side of the square to resize to, in pixels; None keeps the size
 ) -> np.ndarray: # True where defective, bool (h w)
-    "Read `mask` (defective where it is not background, see above) and resize it with nearest neighbour to a square of `size`"
+    "Read `mask` (defective where > 0; of a JPEG above half of the range, of a palette whose 0 is not black what is not black) and resize it with nearest neighbour to a square of `size`"
     if isinstance(mask, Sample): raise TypeError('a Sample is no mask: give its mask, load_mask(sample.mask)')
     marked = _marked(_open(mask > 0 if isinstance(mask, np.ndarray) else mask))
     return np.array(marked if size is None else _open(marked).resize((size, size), Image.NEAREST)) > 0
