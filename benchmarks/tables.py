@@ -1,6 +1,6 @@
 """Train and judge what a table or figure of the paper compares, and keep the scores for its notebook in nbs/experiments/.
 
-    python benchmarks/tables.py 4a                                                   the small runs that the notebooks show
+    python benchmarks/tables.py 4a --data report --steps 600                         small runs; each notebook prints the command of those that it shows
     python benchmarks/tables.py 4a --data MVTEC --preset paper --steps 0             as the paper: b4, 1,000 epochs (a GPU and hours)
     python benchmarks/tables.py 2 --data MVTEC VISA BTAD --preset paper --steps 0    several data sets, one model for all and one for each
     python benchmarks/tables.py 1 --data demo --steps 400 --seeds 0                  what everybody has: hazelnuts and solar cells
@@ -8,7 +8,8 @@
 `--data` takes folders as `get_samples` reads them (their runs go by the folder's name), or one of `demo`, `tiles` (with a part of the magnetic tiles in
 ONENIP_SHARED/data), `hazelnut`, and `report` (all products of ONENIP_SHARED/data; nothing was chosen on cubes, pcb_pairs and tire). A run is a line of
 `runs.jsonl` in the folder `--out` (nbs/experiments/scores), with a table of its images (.csv) and, where there are masks, histograms
-of their pixels (.npz) beside it, from which intervals and metrics can be had without images and model. What is there is not run again.
+of their pixels (.npz) beside it, from which intervals and metrics can be had without images and model. What is there is not run again, and with another
+recipe or length only into another folder: the notebooks take the runs in nbs/experiments/scores by their names.
 """
 import argparse, json, re, time
 from dataclasses import asdict
@@ -103,7 +104,9 @@ class Store:
         self.folder, self.log, self.tag = Path(folder), Path(folder)/'runs.jsonl', tag
         self.folder.mkdir(parents=True, exist_ok=True)
 
-    def lines(self): return [json.loads(o) for o in self.log.read_text(encoding='utf-8').splitlines()] if self.log.exists() else []
+    def lines(self):
+        found = [json.loads(o) for o in self.log.read_text(encoding='utf-8').splitlines()] if self.log.exists() else []
+        return [{**r, 'recipe': {**asdict(Preset()), **r['recipe']}} if r.get('recipe') else r for r in found]             # fields that are younger than a run had their defaults
 
     def find(self, **what): return next((r for r in self.lines() if all(r.get(k) == v for k, v in what.items())), None)
 
@@ -153,7 +156,7 @@ def trained(args, on, name, samples, seed, cbs=None):
     if folder and (folder/'told.json').exists(): return Detector.load(folder), json.loads((folder/'told.json').read_text())
     if RUNS[name] is None:
         detector = NearestNeighbour.fit(samples, Backbone(get_preset(args.preset).backbone), seed=seed)
-        told = dict(steps=0, recipe=None, images_seen=len(normals(samples)), seconds=round(time.time()-start), threads=torch.get_num_threads())
+        told = dict(steps=0, recipe=None, images_seen=sum(detector.info['learned_from'].values()), seconds=round(time.time()-start), threads=torch.get_num_threads())
     else:
         preset = recipe(args, name)
         detector = train(samples, preset, seed=seed, cbs=cbs, resume=cbs and cbs.folder)
@@ -172,6 +175,8 @@ def run(args, store, on, samples, name, seed):
     enough = lambda r: r and (not args.curve or r.get('curve'))
     if enough(store.find(on=on, name=name, seed=seed, recipe=wanted, **({} if wanted else dict(scores=store.name(on, name, 0, seed))))): return
     if wanted and enough(same := store.find(on=on, seed=seed, recipe=wanted)): return store.line(**{**same, 'name': name})
+    if store.folder.resolve() == OUT and (other := store.find(on=on, name=name, seed=seed)) and other['recipe'] != wanted:
+        raise SystemExit(f'{store.log} has {name} on {on}, seed {seed}, by another recipe or of another length, and notebooks show it: give --out another folder')
     curve = Curve(few(samples, 20), wanted['epochs'], folder_of(args, on, name, seed)) if args.curve and wanted else None
     detector, told = trained(args, on, name, samples, seed, curve)
     start = time.time()

@@ -5,6 +5,7 @@ Prompt", ECCV 2024: Tables 1, 2, 4a-d, 5 (pixels), 6 (images), and one sentence 
 `benchmarks/tables.py` left in `scores/`.
 """
 import json, os, subprocess, sys, warnings
+from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from zlib import crc32
@@ -17,10 +18,12 @@ warnings.filterwarnings('ignore', '.*torch.jit.script', FutureWarning) # given w
 
 from onenip.evaluation import _HEADS as HEADS
 from onenip.metrics import METRICS, _draws, _redrawn, aupro, auroc, average_precision, f1_max
+from onenip.recipes import get_preset, presets
 
 HERE = Path(__file__).resolve().parent
 SCORES, TABLES = HERE/'scores', HERE.parent.parent/'benchmarks/tables.py'
 FULL, UNIAD, NEAREST = '4a dynamic+restoration+refiner', '4a none', 'neighbour'
+SEEN = presets['paper'].epochs*-(-3629//presets['paper'].bs)*presets['paper'].bs # images in the paper's training: MVTec AD has 3,629 normal ones to train on, the last batch is filled up
 DRAWS = 500
 
 
@@ -30,6 +33,13 @@ def printed(table, dataset='MVTec AD', product='mean'):
     own = frame[(frame.table == table) & (frame.dataset == dataset) & ((frame['product'] == product) if product else True)]
     if not len(own): raise ValueError(f'table {table!r} of {dataset!r}: not in paper.csv')
     return own.pivot(index='method' if product else ['product', 'method'], columns='metric', values='value').reindex(own.method.unique() if product else None)
+
+
+SETS = 'MVTec AD', 'VisA', 'BTAD'
+
+def dataset_of(products):
+    "The data set of the paper that has just these products, None if there is none"
+    return next((d for d in SETS if set(printed('6', d, None).index.get_level_values(0))-{'mean'} == set(products)), None)
 
 
 def every(folder=None):
@@ -96,6 +106,15 @@ def difference(a, b, metric, on='tiles', products=None):
     return dict(zip(('gain', 'low', 'high'), interval(values)), each=[round(float(v[0]), 1) for v in values])
 
 
+def less_printed(name, method, dataset, on='tiles'):
+    "The means of runs, those of the paper's `method`, and the difference with its interval, which is all ours: printed numbers have none"
+    paper, rows = printed('1', dataset).loc[method], {}
+    for metric in paper.index:
+        ours, low, high = interval(np.stack(list(by_seed(name, metric, on).values())))
+        rows[HEADS[metric]] = dict(paper=paper[metric], ours=ours, difference=ours-paper[metric], low=low-paper[metric], high=high-paper[metric])
+    return pd.DataFrame(rows).T
+
+
 def beside(paper, rows, metric, on='tiles', first=None):
     "A row each of `rows` (printed name → run): the paper's number and ours, and what each adds to the `first` row"
     first, out = first or next(iter(rows)), {}
@@ -131,15 +150,29 @@ def plot_gains(frames):
     fig.tight_layout()
 
 
+def changes(run):
+    "What the recipe of a run changes in the one whose name it has: field → value"
+    usual = asdict(get_preset(run['recipe']['name']))
+    return {k: run['recipe'].get(k, v) for k, v in usual.items() if k not in ('model', 'epochs', 'epoch_steps', 'size') and run['recipe'].get(k, v) != v}
+
+
+def command(table, on='tiles', name=FULL):
+    "What makes the runs of a table again: as they are here, in another folder"
+    own = runs(on, name=name)
+    recipe = own[0]['recipe']['name']
+    return ' '.join(['python benchmarks/tables.py', table, *(f'{k}={v}' for k, v in changes(own[0]).items()), *([f'--preset {recipe}'] if recipe != 'quick' else []),
+                     f"--data {on} --steps {own[0]['steps']} --seeds", *(str(r['seed']) for r in sorted(own, key=lambda r: r['seed'])), '--out FOLDER'])
+
+
 def how_small(on='tiles', name=FULL):
     "One line on the size of the runs"
     own = runs(on, name=name)
     if not own: return f'Not run on {on} yet.'
     r = own[0]
-    small = r['recipe']['name'] not in ('paper', 'official')
-    return (f"{r['backbone']}, {r['size']} px, recipe {r['recipe']['name']}: {r['steps']} steps, {r['images_seen']} images seen, "
+    small, changed = r['recipe']['name'] not in ('paper', 'official'), ', '.join(f'{k}={v}' for k, v in changes(r).items())
+    return (f"{r['backbone']}, {r['size']} px, recipe {r['recipe']['name']}{f' with {changed}' if changed else ''}: {r['steps']} steps, {r['images_seen']} images seen, "
             f"{len(own)} seed{'s'*(len(own) > 1)}, on {', '.join(r['metrics'])}. "
-            + 'The paper: EfficientNet-b4, four layers each, 1,000 epochs of MVTec AD, 3.6 million images seen. These are small runs, no reproduction.'*small)
+            + f'The paper: EfficientNet-b4, four layers each, 1,000 epochs of MVTec AD, {SEEN/1e6:.1f} million images seen. These are small runs, no reproduction.'*small)
 
 
 def rerun(*tables, on='tiles'):
