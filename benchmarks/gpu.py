@@ -1,4 +1,4 @@
-"""All benchmarks on a GPU, with one command, and what they say of a training as long as the paper's.
+"""All benchmarks but that of the metrics on a GPU, with one command, and what they say of a training as long as the paper's.
 
     python benchmarks/gpu.py                                                  # the log gets their lines
 
@@ -23,7 +23,8 @@ def run(script, *args):
 def main():
     known = len(LOG.read_text().splitlines()) if LOG.exists() else 0
     workers = str(max(1, (os.cpu_count() or 2)-2))
-    run('training_step.py')
+    run('training_step.py', '--compile')
+    run('parts.py')
     run('loop.py', 'lite0', '--bs', '64', '--steps', '20', '--workers', workers)
     run('loop.py', 'b4', '--bs', '64', '--steps', '20', '--workers', workers)
     run('inference.py', 'quick')

@@ -12,6 +12,7 @@ two maps and of scoring an image, the I-AUROC of each product, and the P-AP of t
 """
 import argparse, ast, json, time
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -19,11 +20,12 @@ from fastai.callback.core import Callback
 from fastprogress.fastprogress import progress_bar
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+import onenip.training
 from onenip.all import *
 from onenip.data import _shared
 
 LOG = Path(__file__).resolve().parent.parent/'nbs/experiments/search.jsonl'
-ALPHAS, POOLS = (0., .5, .75, 1.), (None, 16, 32)
+ALPHAS, POOLS = (0., .5, .75, 1.), (None, 16, 32, 'top')
 
 
 def some(samples, n):
@@ -54,7 +56,7 @@ def maps_of(detector, samples, bs=32):
 def scores(samples, maps, pool):
     "I-AUROC of each product; and P-AP of those with masks, if no `pool` is given"
     size, out = maps.shape[-1], {}
-    image = image_score(maps, pool).numpy()
+    image = (maps.flatten(1).topk(maps[0].numel()//100).values.mean(1) if pool == 'top' else image_score(maps, pool)).numpy()            # 'top': mean of the highest 1 %
     for product in by_product(samples):
         own = [i for i, s in enumerate(samples) if s.product == product]
         row = out[product] = dict(i_auroc=roc_auc_score([samples[i].label for i in own], image[own]))
@@ -84,10 +86,23 @@ class Watch(Callback):
                          parts={k: [round(float(np.mean(p)), 4) for p in np.array_split([q[k] for q in parts], 20)] for k in parts[0]})
 
 
-def run(samples, preset, seed, changes):
+def mixed(p_cutpaste=.5, local=0.):
+    "`synthesize` with another mix: the share of CutPaste, and the share that is made within a window of .15 to 1 of each side, so smaller"
+    def made(image, rng, textures, product):
+        if not rng.random() < local: return synthesize(image, rng, textures, product, p_cutpaste)
+        share = np.exp(rng.uniform(np.log(.15), 0))
+        size = [max(int(n*share), 16) for n in image.shape[:2]]
+        there = tuple(slice(start := int(rng.integers(0, n-m+1)), start+m) for n, m in zip(image.shape[:2], size))
+        pseudo, mask = image.copy(), np.zeros(image.shape[:2], bool)
+        pseudo[there], mask[there] = synthesize(image[there], rng, textures, product, p_cutpaste)
+        return pseudo, mask
+    return made
+
+
+def run(samples, preset, seed, changes, mix):
     "A trained detector, and what the run told"
     watch = Watch()
-    detector = train(samples, preset, seed=seed, cbs=watch, **changes)
+    with patch.object(onenip.training, 'synthesize', mixed(**mix) if mix else synthesize): detector = train(samples, preset, seed=seed, cbs=watch, **changes)
     return detector, watch.told
 
 
@@ -105,13 +120,14 @@ def main():
     parser.add_argument('--on', choices=SETS, default='choose')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--save', help='folder for the detector')
+    parser.add_argument('--mix', nargs='+', default=[], help='of pseudo-anomalies: p_cutpaste=.25, local=.5')
     args = parser.parse_intermixed_args()
-    changes = {k: value(v) for k, v in (c.split('=', 1) for c in args.changes)}
+    changes, mix = ({k: value(v) for k, v in (c.split('=', 1) for c in said)} for said in (args.changes, args.mix))
     samples = SETS[args.on]()
     if args.name.startswith('nearest'): detector, told = NearestNeighbour.fit(samples, Backbone('tf_efficientnet_lite0', **changes), seed=args.seed), {}
-    else: detector, told = run(samples, args.preset, args.seed, changes)
+    else: detector, told = run(samples, args.preset, args.seed, changes, mix)
     if args.save: detector.save(args.save)
-    line = dict(name=args.name, preset=args.preset, on=args.on, seed=args.seed, changes=changes, recipe=detector.info.get('recipe'), threads=torch.get_num_threads(), **told, **evaluate(detector, samples))
+    line = dict(name=args.name, preset=args.preset, on=args.on, seed=args.seed, changes=changes, mix=mix, recipe=detector.info.get('recipe'), threads=torch.get_num_threads(), **told, **evaluate(detector, samples))
     LOG.parent.mkdir(exist_ok=True)
     with LOG.open('a') as f: f.write(json.dumps(line)+'\n')
     for key, row in line['scores'].items():

@@ -84,7 +84,9 @@ def arithmetic(device):
 
 
 def main():
-    args = parser(__doc__).parse_args()
+    options = parser(__doc__)
+    options.add_argument('--compile', action='store_true', help='time torch.compile too; on a processor it takes minutes to compile')
+    args = options.parse_args()
     device = setup(args)
     agreement = check_agreement(device)
     data, head = batch(device), plain.Head(CHANNELS, GRID).to(device).train()
@@ -92,6 +94,9 @@ def main():
     steps = {name: partial(plain.step, h, plain.optimiser(h)) for name, h in {'reference': head, 'reference, fused attention': fused}.items()}
     packages = {'package': Package(device), '3 prompts': Package(device, distinct=3), "torch's AdamW": Package(device, plainly=True)}
     if is_fast_at_bfloat16(device): packages |= {'bfloat16': Package(device, True), 'bfloat16, 3 prompts': Package(device, True, 3)}
+    if args.compile:
+        packages['torch.compile'] = Package(device)
+        packages['torch.compile'].model.compile()
     def with_torchs_dropout(*data):
         with plain_dropout(): packages['package'](*data)
     candidates = {name: partial(f, *data) for name, f in {**steps, **packages, "torch's dropout": with_torchs_dropout}.items()}

@@ -115,11 +115,28 @@ def _weights(name, size, padding, file):
         raise FileNotFoundError(f'no weights of {name}, and no network to fetch them: copy the file model.safetensors of {source} here '
                                 'and give its path, --weights path/to/model.safetensors') from e
 
+# %% ../nbs/12_cli.ipynb #2ddabfea
+def _detector(samples, preset, checkpoint, epochs, minutes, weights, held_back, seed):
+    "A detector by the recipe `preset`, which is trained, or by nearest neighbours, which are not"
+    from fastai.torch_core import default_device
+    from onenip import inference
+    from onenip.neighbours import NearestNeighbour
+    from onenip.recipes import get_preset
+    from onenip.runs import Announce
+    if preset == 'nearest_neighbour':
+        if epochs or minutes: raise ValueError('nearest_neighbour trains nothing: leave --epochs and --minutes out')
+        return NearestNeighbour.fit(samples, _weights('tf_efficientnet_lite0', 224, False, weights), held_back=held_back, seed=seed)
+    if minutes and checkpoint.is_dir(): _say('A training that was begun keeps its number of epochs: --minutes is not looked at')
+    preset = get_preset(preset or ('quick' if default_device().type == 'cpu' else 'paper'))
+    backbone = _weights(preset.backbone, preset.size, preset.official_padding, weights)
+    return inference.train(samples, preset, backbone, seed, held_back=held_back, resume=checkpoint, minutes=minutes,
+                           **({} if epochs is None else dict(epochs=epochs)), cbs=Announce(quiet=not _is_terminal()))
+
 # %% ../nbs/12_cli.ipynb #a4ccf44b
 def train(
     data:str, # photos: DATA/good/*.jpg of one product, DATA/PRODUCT/good/*.jpg of several, or a data set (MVTec AD, BTAD, VisA, JSON lists)
     out:str='onenip-model', # folder for the detector
-    preset:str=None, # recipe: quick, quick_neighbours, paper, practical or official, also paper_256, paper_320, official_256, official_320; by default quick on a processor and paper on a GPU; quick_neighbours also looks at the nearest normal patches, which the paper does not
+    preset:str=None, # recipe: quick, quick_neighbours, paper, practical or official, also paper_256, paper_320, official_256, official_320; by default quick on a processor and paper on a GPU; quick_neighbours also looks at the nearest normal patches, which the paper does not, and nearest_neighbour at nothing else: it trains nothing and takes seconds
     epochs:int=None, # by default the recipe's: 12 of 50 steps for quick, 1000 of all images for paper
     minutes:float=None, # train for so many epochs as fit into this time here (with --epochs: at most those)
     weights:str=None, # file with the backbone's weights; by default they are fetched
@@ -127,20 +144,12 @@ def train(
     seed:int=0 # of everything random
 ):
     "Train one model for all products in DATA"
-    from fastai.torch_core import default_device
-    from onenip import inference
     from onenip.readers import _find_few, get_samples
-    from onenip.recipes import get_preset
-    from onenip.runs import Announce
     (samples, unread), out = _readable(get_samples(data)), _free(out)
     for finding in _find_few(samples): _say(finding)
-    if minutes and (out/'checkpoint').is_dir(): _say('A training that was begun keeps its number of epochs: --minutes is not looked at')
-    preset = get_preset(preset or ('quick' if default_device().type == 'cpu' else 'paper'))
-    backbone = _weights(preset.backbone, preset.size, preset.official_padding, weights)
-    detector = inference.train(samples, preset, backbone, seed, held_back=held_back, resume=out/'checkpoint', minutes=minutes,
-                               **({} if epochs is None else dict(epochs=epochs)), cbs=Announce(quiet=not _is_terminal()))
+    detector = _detector(samples, preset, out/'checkpoint', epochs, minutes, weights, held_back, seed)
     detector.save(out)
-    shutil.rmtree(out/'checkpoint')
+    shutil.rmtree(out/'checkpoint', ignore_errors=True)
     _say(detector, *(f'{p}: {c!r}' for p, c in detector.calibration.items()))
     coarse = [f'one of {c.n+1} good photos of {p}' for p, c in detector.calibration.items() if c.smallest > .05]
     if coarse: _say(f'So few were held back that about {", ".join(coarse)} will be called anomalous: with 19 more good photos, onenip calibrate {_q(out)} GOOD_PHOTOS allows 5 %, with 99 1 %.')
@@ -375,7 +384,7 @@ class _Formatter(ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter):
 
 # %% ../nbs/12_cli.ipynb #ee2f3235
 EXAMPLES = dict( # of each command
-    train=['photos --out model', 'photos --out model --minutes 30', 'mvtec --preset paper --out model --weights model.safetensors'],
+    train=['photos --out model', 'photos --out model --minutes 30', 'photos --preset nearest_neighbour --out model', 'mvtec --preset paper --out model --weights model.safetensors'],
     predict=['model photos/today --out report', 'model photo.jpg --product screw --json'],
     evaluate=['model photos --out evaluation', 'model mvtec --protocol official --bootstrap 1000'],
     calibrate=['model photos/more-good-ones', 'model photos/more-good-ones --product screw --rate .01'],

@@ -50,6 +50,7 @@ def neighbour_mask(
 # %% ../nbs/02_encoder.ipynb #6062dbae
 def _is_slow_at_dropout(x, p): return x.device.type == 'cpu' and 0 < p < 1
 
+@torch.compiler.disable # torch.compile knows none of numpy's generators
 def _random_bits(x):
     "16 random bits for each element of `x`, as int16"
     n = x.numel()

@@ -8,8 +8,10 @@ __all__ = ['PairDataset', 'EpochLoader', 'hold_back', 'NormalBank', 'onenip_dls'
 
 # %% ../nbs/08_training.ipynb #844275d6
 import os
+import sys
 from dataclasses import replace
 from functools import cached_property, partial
+from multiprocessing import get_all_start_methods, get_start_method
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,7 @@ from fastai.optimizer import OptimWrapper
 from fastai.torch_core import default_device, num_distrib, rank_distrib
 from fastcore.basics import patch, store_attr
 from fastcore.foundation import L
+from fastcore.parallel import num_cpus, parallel
 from torch import Tensor
 
 from .cache import FeatureCache
@@ -82,6 +85,12 @@ def image(self:PairDataset,
     image = load_image(self.samples[place], self.size)
     if (len(self.pixels)+1)*image.nbytes <= 2**30: self.pixels[place] = image
     return image
+
+@patch
+def read_all(self:PairDataset):
+    "Read the images now, as far as they can be kept: processes that are forked afterwards share them, and need not read them in every epoch"
+    few = min(len(self), 2**30//(self.size**2*3))
+    parallel(self.image, range(few), threadpool=True, progress=False)
 
 @patch
 def known(self:PairDataset,
@@ -167,6 +176,16 @@ class NormalBank:
     def __getitem__(self, places): # standardised features (n c g g), float32
         return self.norm(self.feats[places].float())
 
+# %% ../nbs/08_training.ipynb #aea436fd
+def _workers(n, device):
+    "Processes that make pseudo-anomalies, `n` if it is given"
+    if n is not None: return n
+    return max(1, min(16, num_cpus()//(num_distrib() or 1))) if device.type == 'cuda' and sys.platform == 'linux' else 0
+
+def _forks():
+    "Do new processes share what this one has in memory?"
+    return (get_start_method(allow_none=True) or get_all_start_methods()[0]) == 'fork'
+
 # %% ../nbs/08_training.ipynb #20f588dd
 def onenip_dls(
     samples, # of `Sample`; normal training images are used
@@ -179,7 +198,7 @@ def onenip_dls(
     epoch_steps:int=None, # batches an epoch, of all processes together; None: each image once
     standardise:bool=True, # features per channel
     reuse:int=1, # rounds (each image once) in which a pseudo-anomaly is used before another takes its place
-    num_workers:int=0, # processes that make pseudo-anomalies (safest in scripts)
+    num_workers:int=None, # processes that make pseudo-anomalies (safest in scripts); None: one a core for a GPU, else none
     device=None, # None: a GPU if there is one
     cache=True # where features of normal images are kept on disk, see `cache_folder`; False: nowhere
 ) -> DataLoaders: # its `bank` is the `NormalBank`
@@ -192,8 +211,10 @@ def onenip_dls(
     fixed = [bank.use[i] for i in bank.pool.places]
     train = PairDataset(bank.samples, bank.use, bank.use if prompt_mode == 'random' else fixed, backbone.size, textures, seed, reuse)
     valid = PairDataset(bank.samples, bank.held or bank.use, fixed, backbone.size, textures, seed+2**31, reuse=None)            # draws of its own
-    dls = DataLoaders(EpochLoader(train, bs, shuffle=True, epoch_steps=epoch_steps, num_workers=num_workers, device=bank.device),
-                      EpochLoader(valid, bs, num_workers=num_workers, device=bank.device), device=bank.device)
+    workers = _workers(num_workers, bank.device)
+    if workers and _forks(): train.read_all()
+    dls = DataLoaders(EpochLoader(train, bs, shuffle=True, epoch_steps=epoch_steps, num_workers=workers, device=bank.device),
+                      EpochLoader(valid, bs, device=bank.device), device=bank.device)               # without workers: its pseudo-anomalies are made once
     dls.bank, dls.textures = bank, [Path(f).name for f in textures.files]
     dls.recipe = dict(backbone=backbone.name, size=backbone.size, official_padding=backbone.official_padding, standardise=standardise, prompt_mode=prompt_mode,
                       reuse=reuse, bs=bs, epoch_steps=epoch_steps)
