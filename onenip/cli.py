@@ -115,7 +115,7 @@ def _weights(name, size, padding, file):
         raise FileNotFoundError(f'no weights of {name}, and no network to fetch them: copy the file model.safetensors of {source} here '
                                 'and give its path, --weights path/to/model.safetensors') from e
 
-# %% ../nbs/12_cli.ipynb #2ddabfea
+# %% ../nbs/12_cli.ipynb #9f5a3078
 def _detector(samples, preset, checkpoint, epochs, minutes, weights, held_back, seed):
     "A detector by the recipe `preset`, which is trained, or by nearest neighbours, which are not"
     from fastai.torch_core import default_device

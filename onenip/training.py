@@ -176,7 +176,7 @@ class NormalBank:
     def __getitem__(self, places): # standardised features (n c g g), float32
         return self.norm(self.feats[places].float())
 
-# %% ../nbs/08_training.ipynb #aea436fd
+# %% ../nbs/08_training.ipynb #c92ab0a8
 def _workers(n, device):
     "Processes that make pseudo-anomalies, `n` if it is given"
     if n is not None: return n
