@@ -43,10 +43,10 @@ def dataset_of(products):
 
 
 def every(folder=None):
-    "All that was run: a dict each; of what was run twice the last"
+    "All that was run: a dict each; of what was run twice by one recipe the last"
     log = Path(folder or SCORES)/'runs.jsonl'
     lines = map(json.loads, log.read_text(encoding='utf-8').splitlines()) if log.exists() else []
-    return list({(r['on'], r['name'], r['seed']): r for r in lines}.values())
+    return list({(r['on'], r['name'], r['seed'], (r.get('recipe') or {}).get('name')): r for r in lines}.values())
 
 
 def runs(on='tiles', folder=None, **what):
@@ -164,9 +164,9 @@ def command(table, on='tiles', name=FULL):
                      f"--data {on} --steps {own[0]['steps']} --seeds", *(str(r['seed']) for r in sorted(own, key=lambda r: r['seed'])), '--out FOLDER'])
 
 
-def how_small(on='tiles', name=FULL):
-    "One line on the size of the runs"
-    own = runs(on, name=name)
+def how_small(on='tiles', name=FULL, own=None):
+    "One line on the size of the runs called `name`, or of `own`"
+    own = own or runs(on, name=name)
     if not own: return f'Not run on {on} yet.'
     r = own[0]
     small, changed = r['recipe']['name'] not in ('paper', 'official'), ', '.join(f'{k}={v}' for k, v in changes(r).items())
