@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+from fastcore.parallel import parallel
 from PIL import Image, ImageEnhance, ImageOps
 
 from .data import IMAGE_SUFFIXES, _check_image, load_image
@@ -122,12 +123,15 @@ def _augment(texture, rng):
     return np.asarray(im)
 
 # %% ../nbs/04_synthesis.ipynb #36523d20
+def _stretched(image, size): return np.asarray(Image.fromarray(image).resize(size[::-1], Image.BILINEAR))
+
 class Textures:
     "Foreign images: `textures(rng, size, product)` gives one, uint8 (h w 3)"
     def __init__(self,
         folder:str|Path=None, # of texture images, searched in depth; None: scikit-image's brick, grass and gravel, and crops
         samples=() # normal `Sample`s whose crops serve as textures for other products
     ):
+        self.kept, self.room = {}, 2**30 # images that were read, and bytes that more may take
         if folder is None:
             skimage = Path(find_spec('skimage').origin).parent/'data'
             self.files, self.samples = [skimage/f'{name}.png' for name in ('brick', 'grass', 'gravel')], list(samples)
@@ -144,16 +148,30 @@ class Textures:
         product:str=None # never a crop of this one
     ) -> np.ndarray: # uint8 (h w 3)
         others = [s for s in self.samples if s.product != product]
-        if others and rng.random() < .5: texture = self._crop(load_image(others[rng.integers(len(others))]), rng)
-        else: texture = Image.fromarray(load_image(self.files[rng.integers(len(self.files))]))
-        return np.asarray(texture.resize(size[::-1], Image.BILINEAR))
+        if not others or rng.random() >= .5: return self._read(self.files[rng.integers(len(self.files))], size)
+        return _stretched(self._crop(self._read(others[rng.integers(len(others))].image), rng), size)
+
+    def _read(self, image, size=None):
+        "The pixels of `image`, stretched to `size` if that is given; kept if it is a file, up to a gigabyte in all"
+        if not isinstance(image, (str, Path)): return load_image(image)          # is in memory anyway
+        if (key := (str(image), size)) in self.kept: return self.kept[key]
+        pixels = _stretched(load_image(image), size) if size else load_image(image)
+        if pixels.nbytes <= self.room:
+            self.kept[key] = pixels
+            self.room -= pixels.nbytes
+        return pixels
+
+    def read_all(self, size:tuple):
+        "Read what can be kept, for images of `size`: processes that are forked afterwards share it"
+        wanted = [(f, size) for f in self.files]+[(s.image, None) for s in self.samples]
+        parallel(lambda item: self.room > 0 and self._read(*item) is None, wanted, threadpool=True, progress=False)
 
     def _crop(self, image, rng):
         "A random crop of at least a quarter of each side"
         h, w = image.shape[:2]
         ch, cw = (max(int(n*rng.uniform(.25, 1)), 1) for n in (h, w))
         y, x = int(rng.integers(0, h-ch+1)), int(rng.integers(0, w-cw+1))
-        return Image.fromarray(image[y:y+ch, x:x+cw])
+        return image[y:y+ch, x:x+cw]
 
 # %% ../nbs/04_synthesis.ipynb #898ae41d
 def perlin_paste(
@@ -166,7 +184,7 @@ def perlin_paste(
     rng = np.random.default_rng(rng)
     h, w = image.shape[:2]
     mask = perlin_mask(h, w, rng)
-    if texture.shape[:2] != (h, w): texture = np.asarray(Image.fromarray(texture).resize((w, h), Image.BILINEAR))
+    if texture.shape[:2] != (h, w): texture = _stretched(texture, (h, w))
     beta = rng.uniform(0, .8)
     mixed = (1-beta)*_augment(texture, rng)[mask] + beta*image[mask]
     pseudo = image.copy()

@@ -212,7 +212,9 @@ def onenip_dls(
     train = PairDataset(bank.samples, bank.use, bank.use if prompt_mode == 'random' else fixed, backbone.size, textures, seed, reuse)
     valid = PairDataset(bank.samples, bank.held or bank.use, fixed, backbone.size, textures, seed+2**31, reuse=None)            # draws of its own
     workers = _workers(num_workers, bank.device)
-    if workers and _forks(): train.read_all()
+    if workers and _forks():
+        train.read_all()
+        textures.read_all((backbone.size, backbone.size))
     dls = DataLoaders(EpochLoader(train, bs, shuffle=True, epoch_steps=epoch_steps, num_workers=workers, device=bank.device),
                       EpochLoader(valid, bs, device=bank.device), device=bank.device)               # without workers: its pseudo-anomalies are made once
     dls.bank, dls.textures = bank, [Path(f).name for f in textures.files]
