@@ -164,7 +164,7 @@ class Textures:
     def read_all(self, size:tuple):
         "Read what can be kept, for images of `size`: processes that are forked afterwards share it"
         wanted = [(f, size) for f in self.files]+[(s.image, None) for s in self.samples]
-        parallel(lambda item: self.room > 0 and self._read(*item) is None, wanted, threadpool=True, progress=False)
+        parallel(lambda item: self.room > 2**22 and self._read(*item) is None, wanted, threadpool=True, progress=False)
 
     def _crop(self, image, rng):
         "A random crop of at least a quarter of each side"
