@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+from fastcore.basics import patch
 from fastcore.parallel import parallel
 from PIL import Image, ImageEnhance, ImageOps
 
@@ -151,27 +152,32 @@ class Textures:
         if not others or rng.random() >= .5: return self._read(self.files[rng.integers(len(self.files))], size)
         return _stretched(self._crop(self._read(others[rng.integers(len(others))].image), rng), size)
 
-    def _read(self, image, size=None):
-        "The pixels of `image`, stretched to `size` if that is given; kept if it is a file, up to a gigabyte in all"
-        if not isinstance(image, (str, Path)): return load_image(image)          # is in memory anyway
-        if (key := (str(image), size)) in self.kept: return self.kept[key]
-        pixels = _stretched(load_image(image), size) if size else load_image(image)
-        if pixels.nbytes <= self.room:
-            self.kept[key] = pixels
-            self.room -= pixels.nbytes
-        return pixels
-
-    def read_all(self, size:tuple):
-        "Read what can be kept, for images of `size`: processes that are forked afterwards share it"
-        wanted = [(f, size) for f in self.files]+[(s.image, None) for s in self.samples]
-        parallel(lambda item: self.room > 2**22 and self._read(*item) is None, wanted, threadpool=True, progress=False)
-
     def _crop(self, image, rng):
         "A random crop of at least a quarter of each side"
         h, w = image.shape[:2]
         ch, cw = (max(int(n*rng.uniform(.25, 1)), 1) for n in (h, w))
         y, x = int(rng.integers(0, h-ch+1)), int(rng.integers(0, w-cw+1))
         return image[y:y+ch, x:x+cw]
+
+# %% ../nbs/04_synthesis.ipynb #04395186
+@patch
+def _read(self:Textures, image, size=None):
+    "The pixels of `image`, stretched to `size` if that is given; kept if it is a file, up to a gigabyte in all"
+    if not isinstance(image, (str, Path)): return load_image(image)          # is in memory anyway
+    if (key := (str(image), size)) in self.kept: return self.kept[key]
+    pixels = _stretched(load_image(image), size) if size else load_image(image)
+    if pixels.nbytes <= self.room:
+        self.kept[key] = pixels
+        self.room -= pixels.nbytes
+    return pixels
+
+@patch
+def read_all(self:Textures,
+    size:tuple # height and width of the images that will want a texture
+):
+    "Read what can be kept, for images of `size`: processes that are forked afterwards share it"
+    wanted = [(f, size) for f in self.files]+[(s.image, None) for s in self.samples]
+    parallel(lambda item: self.room > 2**22 and self._read(*item) is None, wanted, threadpool=True, progress=False)
 
 # %% ../nbs/04_synthesis.ipynb #898ae41d
 def perlin_paste(
