@@ -23,12 +23,14 @@ def run(script, *args):
 def main():
     known = len(LOG.read_text().splitlines()) if LOG.exists() else 0
     workers = str(max(1, (os.cpu_count() or 2)-2))
-    run('training_step.py', '--compile')
+    run('training_step.py')
     run('parts.py')
     run('loop.py', 'lite0', '--bs', '64', '--steps', '20', '--workers', workers)
     run('loop.py', 'b4', '--bs', '64', '--steps', '20', '--workers', workers)
     run('inference.py', 'quick')
     run('inference.py', 'paper')
+    try: run('training_step.py', '--compile')                            # last: nothing else is lost where it fails
+    except subprocess.CalledProcessError as e: print(f'torch.compile: {e}')
     loops = [o for o in map(json.loads, LOG.read_text().splitlines()[known:]) if o['bench'] == 'loop' and o['case'].startswith('b4')]
     for name, t in loops[-1]['seconds'].items():
         print(f'{name}: {1/t["wall"]:.0f} images a second, so {EPOCHS*IMAGES*t["wall"]/60:.0f} minutes for {EPOCHS:,} epochs of {IMAGES:,} images (aim: under 20, floor 4.4)')

@@ -30,7 +30,7 @@ FULL, UNIAD, NEAREST = '4a dynamic+restoration+refiner', '4a none', 'neighbour'
 EPOCH, BINS = 25, 128 # steps between two points of a curve, and bins of the pixels' scores
 RUNS = {**ablations, 'size 256': dict(size=256), 'size 320': dict(size=320), NEAREST: None} # name → changes to the recipe
 ROWS = { # table or figure → its runs
-    '1': [FULL, UNIAD, NEAREST], '1b': [FULL, UNIAD], '2': [FULL, UNIAD], '3': [FULL, 'size 256', 'size 320'], 'maps': [FULL, UNIAD],
+    '1': [FULL, UNIAD, NEAREST], '1b': [FULL, UNIAD, NEAREST], '2': [FULL, UNIAD], '3': [FULL, 'size 256', 'size 320'], 'maps': [FULL, UNIAD],
     **{t: [k for k in ablations if k.startswith(t)] for t in ('4a', '4b')}, '4c': [FULL], '4d': ['4d random', '4d fixed'], 'prompts': ['4d random', '4d fixed']}
 
 
@@ -108,7 +108,15 @@ class Store:
         found = [json.loads(o) for o in self.log.read_text(encoding='utf-8').splitlines()] if self.log.exists() else []
         return [{**r, 'recipe': {**asdict(Preset()), **r['recipe']}} if r.get('recipe') else r for r in found]             # fields that are younger than a run had their defaults
 
-    def find(self, **what): return next((r for r in self.lines() if all(r.get(k) == v for k, v in what.items())), None)
+    def find(self, **what):
+        "The first run that has `what`; `any`: something"
+        return next((r for r in self.lines() if all(bool(r.get(k)) if v is any else r.get(k) == v for k, v in what.items())), None)
+
+    def check(self, on, name, seed, recipe, backbone):
+        "Raise if notebooks show another run under this name: by another recipe, of another length, or on another backbone"
+        other = self.folder.resolve() == OUT and self.find(on=on, name=name, seed=seed)
+        if other and (other['recipe'] != recipe or other.get('backbone', backbone) != backbone):
+            raise SystemExit(f'{self.log} has {name} on {on}, seed {seed}, by another recipe or of another length, and notebooks show it: give --out another folder')
 
     def name(self, on, name, steps, seed): return slug(on, name, steps, seed)+self.tag
 
@@ -172,11 +180,10 @@ def trained(args, on, name, samples, seed, cbs=None):
 def run(args, store, on, samples, name, seed):
     "Train and judge one row with one seed, unless that was done"
     wanted = None if RUNS[name] is None else json.loads(json.dumps(asdict(recipe(args, name))))
-    enough = lambda r: r and (not args.curve or r.get('curve'))
-    if enough(store.find(on=on, name=name, seed=seed, recipe=wanted, **({} if wanted else dict(scores=store.name(on, name, 0, seed))))): return
-    if wanted and enough(same := store.find(on=on, seed=seed, recipe=wanted)): return store.line(**{**same, 'name': name})
-    if store.folder.resolve() == OUT and (other := store.find(on=on, name=name, seed=seed)) and other['recipe'] != wanted:
-        raise SystemExit(f'{store.log} has {name} on {on}, seed {seed}, by another recipe or of another length, and notebooks show it: give --out another folder')
+    known = dict(on=on, seed=seed, recipe=wanted, **(dict(curve=any) if args.curve and wanted else {}), **({} if wanted else dict(name=name, scores=store.name(on, name, 0, seed))))
+    if store.find(**{**known, 'name': name}): return
+    if wanted and (same := store.find(**known)): return store.line(**{**same, 'name': name})
+    store.check(on, name, seed, wanted, get_preset(args.preset).backbone)
     curve = Curve(few(samples, 20), wanted['epochs'], folder_of(args, on, name, seed)) if args.curve and wanted else None
     detector, told = trained(args, on, name, samples, seed, curve)
     start = time.time()
@@ -225,6 +232,7 @@ def prompts(args, store, on, samples, name, seed):
     "Judge with many prompts"
     done = dict(on=on, name=f'{name}: all prompts', seed=f'{seed}_all', trained_with=seed, recipe=json.loads(json.dumps(asdict(recipe(args, name)))))
     if store.find(**done): return
+    store.check(on, name, seed, done['recipe'], recipe(args, name).backbone)
     detector, told = trained(args, on, name, samples, seed)
     store.add(detector.evaluate(samples, keep_maps=True), on=on, name=name, seed=seed, **told)
     told = {k: told[k] for k in ('steps', 'images_seen')}
@@ -236,6 +244,7 @@ def prompts(args, store, on, samples, name, seed):
 
 def maps(args, store, on, samples, seed, most=3):
     "Maps of a few hazelnuts and solar cells by both models, as the model says them, before they are enlarged"
+    if (file := store.folder/(slug('maps', on)+'.npz')).exists(): return print(f'{file} is there')
     groups = by_product([s for s in samples if s.split == 'test' and s.label])
     groups = {p: own for p, own in groups.items() if p == 'hazelnut' or p.startswith('elpv')} or groups             # those that may be shown
     shown = L(some(own, most) for own in groups.values()).concat()
@@ -246,7 +255,7 @@ def maps(args, store, on, samples, seed, most=3):
         errors, logits = table.grids
         out |= {f'{name}/errors': errors.half().numpy(), f'{name}/scale': detector.scale, f'{name}/alpha': detector.alpha, f'{name}/steps': told['steps']}
         if logits is not None: out[f'{name}/logits'] = logits.half().numpy()
-    np.savez_compressed(store.folder/(slug('maps', on)+'.npz'), **out)
+    np.savez_compressed(file, **out)
 
 
 def main():

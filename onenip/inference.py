@@ -477,7 +477,7 @@ def train(
     seed:int=0, # of everything random
     textures=None, # folder of texture images; None: scikit-image's and crops of other products
     held_back:float=.1, # share of the normal images kept for validation and calibration; 0: none, as in the paper, but then without thresholds
-    num_workers:int=None, # processes that make pseudo-anomalies; None: one a core for a GPU, else none
+    num_workers:int=None, # processes that make pseudo-anomalies; None: in a script on Linux one a core for a GPU, 16 at most, else none
     device=None, # None: a GPU if there is one
     cache=True, # where features of normal images are kept on disk, see `cache_folder`; False: nowhere
     cbs=None, # more fastai callbacks

@@ -9,6 +9,8 @@ __all__ = ['cutpaste', 'perlin_mask', 'Textures', 'perlin_paste', 'synthesize']
 from importlib.util import find_spec
 from pathlib import Path
 
+from threading import Event
+
 import numpy as np
 from fastcore.basics import patch
 from fastcore.parallel import parallel
@@ -176,8 +178,13 @@ def read_all(self:Textures,
     size:tuple # height and width of the images that will want a texture
 ):
     "Read what can be kept, for images of `size`: processes that are forked afterwards share it"
-    wanted = [(f, size) for f in self.files]+[(s.image, None) for s in self.samples]
-    parallel(lambda item: self.room > 2**22 and self._read(*item) is None, wanted, threadpool=True, progress=False)
+    full = Event()
+    def read(image, size=None):
+        if not full.is_set() and self._read(image, size).nbytes > self.room: full.set()            # another like it has no place
+    parallel(lambda item: read(*item), [(f, size) for f in self.files]+[(s.image,) for s in self.samples], threadpool=True, progress=False)
+
+@patch
+def __getstate__(self:Textures): return {**self.__dict__, 'kept': {}, 'room': 2**30} # sent to another process without what was read
 
 # %% ../nbs/04_synthesis.ipynb #898ae41d
 def perlin_paste(

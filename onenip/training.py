@@ -8,7 +8,6 @@ __all__ = ['PairDataset', 'EpochLoader', 'hold_back', 'NormalBank', 'onenip_dls'
 
 # %% ../nbs/08_training.ipynb #844275d6
 import os
-import sys
 from dataclasses import replace
 from functools import cached_property, partial
 from multiprocessing import get_all_start_methods, get_start_method
@@ -26,6 +25,7 @@ from fastai.optimizer import OptimWrapper
 from fastai.torch_core import default_device, num_distrib, rank_distrib
 from fastcore.basics import patch, store_attr
 from fastcore.foundation import L
+from fastcore.imports import IN_NOTEBOOK
 from fastcore.parallel import num_cpus, parallel
 from torch import Tensor
 
@@ -177,10 +177,12 @@ class NormalBank:
         return self.norm(self.feats[places].float())
 
 # %% ../nbs/08_training.ipynb #c92ab0a8
-def _workers(n, device):
-    "Processes that make pseudo-anomalies, `n` if it is given"
+def _workers(n, device, batches):
+    "Processes that make pseudo-anomalies for so many `batches` an epoch, `n` if it is given"
     if n is not None: return n
-    return max(1, min(16, num_cpus()//(num_distrib() or 1))) if device.type == 'cuda' and sys.platform == 'linux' else 0
+    if device.type == 'cpu' or IN_NOTEBOOK or not _forks() or batches < 2: return 0
+    here = int(os.environ.get('LOCAL_WORLD_SIZE', num_distrib() or 1)) # processes that train on this machine
+    return max(1, min(16, batches, num_cpus()//here))
 
 def _forks():
     "Do new processes share what this one has in memory?"
@@ -198,7 +200,7 @@ def onenip_dls(
     epoch_steps:int=None, # batches an epoch, of all processes together; None: each image once
     standardise:bool=True, # features per channel
     reuse:int=1, # rounds (each image once) in which a pseudo-anomaly is used before another takes its place
-    num_workers:int=None, # processes that make pseudo-anomalies (safest in scripts); None: one a core for a GPU, else none
+    num_workers:int=None, # processes that make pseudo-anomalies; None: in a script on Linux one a core for a GPU, 16 at most, else none
     device=None, # None: a GPU if there is one
     cache=True # where features of normal images are kept on disk, see `cache_folder`; False: nowhere
 ) -> DataLoaders: # its `bank` is the `NormalBank`
@@ -211,7 +213,7 @@ def onenip_dls(
     fixed = [bank.use[i] for i in bank.pool.places]
     train = PairDataset(bank.samples, bank.use, bank.use if prompt_mode == 'random' else fixed, backbone.size, textures, seed, reuse)
     valid = PairDataset(bank.samples, bank.held or bank.use, fixed, backbone.size, textures, seed+2**31, reuse=None)            # draws of its own
-    workers = _workers(num_workers, bank.device)
+    workers = _workers(num_workers, bank.device, epoch_steps or len(train)//bs)
     if workers and _forks():
         train.read_all()
         textures.read_all((backbone.size, backbone.size))

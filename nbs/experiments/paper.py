@@ -54,10 +54,15 @@ def runs(on='tiles', folder=None, **what):
     return [r for r in every(folder) if r['on'] == on and all(r.get(k) == v for k, v in what.items())]
 
 
+def scores_of(name):
+    "What was kept of each image of a run"
+    return pd.read_csv(SCORES/f'{name}.csv', dtype=dict(product=str, prompt=str))
+
+
 @lru_cache(None)
 def redrawn(name):
     "Product → metric → its value (1+DRAWS,): first of the images as they are, then of images drawn anew; the same draws in every run that judged these images"
-    scores, out = pd.read_csv(SCORES/f'{name}.csv', dtype=dict(product=str)), {}
+    scores, out = scores_of(name), {}
     pixels = np.load(SCORES/f'{name}.npz') if (SCORES/f'{name}.npz').exists() else {}
     for product, own in scores.groupby('product'):
         labels, n = own.label.to_numpy(), len(own)
@@ -156,20 +161,26 @@ def changes(run):
     return {k: run['recipe'].get(k, v) for k, v in usual.items() if k not in ('model', 'epochs', 'epoch_steps', 'size') and run['recipe'].get(k, v) != v}
 
 
+def whole(run):
+    "Was it trained as long as its recipe says?"
+    usual = get_preset(run['recipe']['name'])
+    return all(run['recipe'][k] == getattr(usual, k) for k in ('epochs', 'epoch_steps'))
+
+
 def command(table, on='tiles', name=FULL):
     "What makes the runs of a table again: as they are here, in another folder"
     own = runs(on, name=name)
     recipe = own[0]['recipe']['name']
     return ' '.join(['python benchmarks/tables.py', table, *(f'{k}={v}' for k, v in changes(own[0]).items()), *([f'--preset {recipe}'] if recipe != 'quick' else []),
-                     f"--data {on} --steps {own[0]['steps']} --seeds", *(str(r['seed']) for r in sorted(own, key=lambda r: r['seed'])), '--out FOLDER'])
+                     f"--data {on.replace('+', ' ')} --steps {0 if whole(own[0]) else own[0]['steps']} --seeds", *(str(r['seed']) for r in sorted(own, key=lambda r: r['seed'])), '--out FOLDER'])
 
 
 def how_small(on='tiles', name=FULL, own=None):
     "One line on the size of the runs called `name`, or of `own`"
-    own = own or runs(on, name=name)
+    own = runs(on, name=name) if own is None else own
     if not own: return f'Not run on {on} yet.'
     r = own[0]
-    small, changed = r['recipe']['name'] not in ('paper', 'official'), ', '.join(f'{k}={v}' for k, v in changes(r).items())
+    small, changed = r['recipe']['name'].startswith('quick') or not whole(r), ', '.join(f'{k}={v}' for k, v in changes(r).items())
     return (f"{r['backbone']}, {r['size']} px, recipe {r['recipe']['name']}{f' with {changed}' if changed else ''}: {r['steps']} steps, {r['images_seen']} images seen, "
             f"{len(own)} seed{'s'*(len(own) > 1)}, on {', '.join(r['metrics'])}. "
             + f'The paper: EfficientNet-b4, four layers each, 1,000 epochs of MVTec AD, {SEEN/1e6:.1f} million images seen. These are small runs, no reproduction.'*small)
