@@ -150,7 +150,7 @@ def train(
     for finding in _find_few(samples): _say(finding)
     detector = _detector(samples, preset, out/'checkpoint', epochs, minutes, weights, held_back, seed)
     detector.save(out)
-    shutil.rmtree(out/'checkpoint', ignore_errors=True)
+    if (out/'checkpoint').is_dir(): shutil.rmtree(out/'checkpoint')
     _say(detector, *(f'{p}: {c!r}' for p, c in detector.calibration.items()))
     coarse = [f'one of {c.n+1} good photos of {p}' for p, c in detector.calibration.items() if c.smallest > .05]
     if coarse: _say(f'So few were held back that about {", ".join(coarse)} will be called anomalous: with 19 more good photos, onenip calibrate {_q(out)} GOOD_PHOTOS allows 5 %, with 99 1 %.')

@@ -8,7 +8,6 @@ __all__ = ['cutpaste', 'perlin_mask', 'Textures', 'perlin_paste', 'synthesize']
 # %% ../nbs/04_synthesis.ipynb #d026a4d3
 from importlib.util import find_spec
 from pathlib import Path
-
 from threading import Event
 
 import numpy as np
