@@ -25,6 +25,7 @@ def main():
     workers = str(max(1, (os.cpu_count() or 2)-2))
     run('training_step.py')
     run('parts.py')
+    run('synthesis.py')
     run('loop.py', 'lite0', '--bs', '64', '--steps', '20', '--workers', workers)
     run('loop.py', 'b4', '--bs', '64', '--steps', '20', '--workers', workers)
     run('inference.py', 'quick')

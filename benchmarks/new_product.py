@@ -1,17 +1,21 @@
 """What one good photo of a product that was not trained on is worth: lines for nbs/experiments/new_product.jsonl.
 
-    python benchmarks/new_product.py OUT [EPOCHS]
+    python benchmarks/new_product.py                                          # hazelnuts and solar cells, each left out in turn; and the products of ONENIP_SHARED/data
+    python benchmarks/new_product.py --left-out hazelnut --epochs 3           # one model only, and a short one
+    python benchmarks/new_product.py --data mvtec --preset paper              # a data set: each of its products is left out in turn, all test images
 
-For each of several models the recipe `quick` is trained without some products. Each of these is then added with one of its
-normal training images (three draws), and judged by the model and by the nearest neighbour that has the same image.
+A model is trained without some products. Each of these is then added with one of its normal training images (three draws), and judged by the model and by the
+nearest neighbour that has the same image; the true product is told. Without `--data` up to 60 test images a product and label are judged.
 """
-import json, math, sys
+import argparse, json, math
+from pathlib import Path
 
 import numpy as np
 
 from onenip.all import *
 from onenip.data import _shared
 
+OUT = Path(__file__).resolve().parent.parent/'nbs/experiments/new_product.jsonl'
 PHOTOS, DRAWS = 60, 3 # test images a product and label, and prompts
 
 
@@ -30,6 +34,13 @@ def unseen():
     return few(L(s for s in get_samples(folder, quiet=True) if s.product != 'hazelnut')) if folder else L()
 
 
+def plans(folder):
+    "Name of what is left out → samples to train on, and samples of the products that are added"
+    samples = get_samples(folder, quiet=True) if folder else demo_samples()
+    out = {p: (samples.filter(lambda s: s.product != p), L(own)) for p, own in by_product(samples).items()}
+    return out if folder else {'others': (samples, unseen()), **out}
+
+
 def measure(detector, own, image):
     "Metrics of the product that `own` samples show, when `detector` knows one `image` of it"
     product, pool = own[0].product, detector.pool.copy()
@@ -44,15 +55,29 @@ def measure(detector, own, image):
     return dict(product=product, similarity=similarity.max().item(), nearest=pool.products[similarity.argmax()], onenip=table(one), neighbour=table(nearest))
 
 
-def main(out, epochs):
-    demo, other = demo_samples(), unseen()
-    for left_out in (None, 'hazelnut', 'elpv_mono', 'elpv_poly'):
-        detector = train([s for s in demo if s.product != left_out], epochs=epochs, cache='/tmp/features')
-        for product, own in by_product(other if left_out is None else [s for s in demo if s.product == left_out]).items():
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('--data', help='folder of a data set')
+    p.add_argument('--left-out', nargs='+', help='only models without these; `others` is the one that is judged on ONENIP_SHARED/data')
+    p.add_argument('--preset', default='quick')
+    p.add_argument('--epochs', type=int, help="by default the recipe's")
+    p.add_argument('--seed', type=int, default=0)
+    p.add_argument('--out', type=Path, default=OUT, help='file that gets a line a product and draw')
+    args = p.parse_args()
+    known = plans(args.data)
+    wrong = [n for n in args.left_out or () if n not in known]
+    if wrong: p.error(f'{", ".join(wrong)} cannot be left out: there are {", ".join(known)}')
+    for left_out in args.left_out or known:
+        samples, others = known[left_out]
+        detector = train(samples, args.preset, seed=args.seed, **({} if args.epochs is None else dict(epochs=args.epochs)))
+        recipe = detector.info['recipe']
+        steps = detector.info['epochs']*(recipe['epoch_steps'] or max(1, sum(detector.info['learned_from'].values())//recipe['bs']))
+        for product, own in by_product(others).items():
             for draw in range(DRAWS):
                 image = normals(own)[int(np.random.default_rng(draw).integers(len(normals(own))))]
-                row = dict(trained_on=detector.pool.products[:], steps=epochs*50, draw=draw, **measure(detector, own, image))
-                with open(out, 'a') as f: f.write(json.dumps(row)+'\n')
+                row = dict(trained_on=detector.pool.products[:], preset=args.preset, steps=steps, alpha=detector.alpha, seed=args.seed, draw=draw, **measure(detector, own, image))
+                with args.out.open('a') as f: f.write(json.dumps(row)+'\n')
+                print(row, flush=True)
 
 
-if __name__ == '__main__': main(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 8)
+if __name__ == '__main__': main()

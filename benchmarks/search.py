@@ -102,7 +102,7 @@ def mixed(p_cutpaste=.5, local=0.):
 def run(samples, preset, seed, changes, mix):
     "A trained detector, and what the run told"
     watch = Watch()
-    with patch.object(onenip.training, 'synthesize', mixed(**mix) if mix else synthesize): detector = train(samples, preset, seed=seed, cbs=watch, **changes)
+    with patch.object(onenip.training, 'synthesize', mixed(**mix) if mix else synthesize): detector = train(samples, preset, seed=seed, cbs=watch, batched=False, **changes)
     return detector, watch.told
 
 

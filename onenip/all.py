@@ -8,6 +8,7 @@ from .cache import *
 from .encoder import *
 from .decoder import *
 from .synthesis import *
+from .batched import *
 from .refiner import *
 from .model import *
 from .prompts import *

@@ -121,13 +121,14 @@ def _detector(samples, preset, checkpoint, epochs, minutes, weights, held_back, 
     from fastai.torch_core import default_device
     from onenip import inference
     from onenip.neighbours import NearestNeighbour
-    from onenip.recipes import get_preset
+    from onenip.recipes import get_preset, presets
     from onenip.runs import Announce
     if preset == 'nearest_neighbour':
         if epochs is not None or minutes is not None: raise ValueError('nearest_neighbour trains nothing: leave --epochs and --minutes out')
         if checkpoint.is_dir(): raise ValueError(f'{checkpoint} holds a training that is not finished: give another folder, --out')
         return NearestNeighbour.fit(samples, _weights('tf_efficientnet_lite0', 224, False, weights), held_back=held_back, seed=seed)
     if minutes and checkpoint.is_dir(): _say('A training that was begun keeps its number of epochs: --minutes is not looked at')
+    if preset and preset not in presets: raise ValueError(f'--preset {preset}: one of {", ".join(presets)}, nearest_neighbour is expected')
     preset = get_preset(preset or ('quick' if default_device().type == 'cpu' else 'paper'))
     backbone = _weights(preset.backbone, preset.size, preset.official_padding, weights)
     return inference.train(samples, preset, backbone, seed, held_back=held_back, resume=checkpoint, minutes=minutes,

@@ -116,7 +116,7 @@ def _trained_otherwise(info, model):
     "What training or model have otherwise than the paper's tables: pairs of words, here and there"
     recipe, layers, other = info.get('recipe'), [model.get(f'{k}_layers', 4) for k in ('encoder', 'decoder')], []
     if recipe and recipe['name'].split('_')[0] not in ('paper', 'official'): other.append((f"recipe {recipe['name']}", "the paper's recipe"))
-    if recipe and info.get('epochs') != 1000: other.append((f"{info.get('epochs')} epochs", '1000 epochs'))
+    if recipe and (n := info.get('epochs')) != 1000: other.append((f"{n} epoch{'s'*(n != 1)}", '1000 epochs'))
     if model and model.get('prompt', 'dynamic') == 'dynamic' and model.get('version', 2) != 1: other.append(('decoder version 2', 'decoder version 1'))
     if any((info.get('held_back') or {}).values()): other.append(('part of the normal images held back', 'all learned from'))
     return other + [(f'{layers[0]} and {layers[1]} layers', '4 and 4 layers')]*(layers != [4, 4])

@@ -477,10 +477,12 @@ def train(
     seed:int=0, # of everything random
     textures=None, # folder of texture images; None: scikit-image's and crops of other products
     held_back:float=.1, # share of the normal images kept for validation and calibration; 0: none, as in the paper, but then without thresholds
-    num_workers:int=None, # processes that make pseudo-anomalies; None: in a script on Linux one a core for a GPU, 16 at most, else none
+    num_workers:int=None, # processes that make pseudo-anomalies, or read what they are made of; None: in a script on Linux one a core for a GPU, 16 at most, else none
+    batched:bool=None, # pseudo-anomalies are made on the device, see `synthesize_batch`; None: on a GPU
     device=None, # None: a GPU if there is one
     cache=True, # where features of normal images are kept on disk, see `cache_folder`; False: nowhere
     cbs=None, # more fastai callbacks
+    compiled:bool=False, # let torch.compile prepare the network, which takes minutes; on a GPU it becomes CUDA graphs
     resume:str|Path=None, # folder for a checkpoint after every epoch; if there is one of this run, it goes on from there
     minutes:float=None, # train for about so long on this machine, at most `epochs` if these are given; None: the recipe's epochs
     **kw # changes to the recipe: fields of `Preset`, arguments of `OneNIP`
@@ -491,8 +493,8 @@ def train(
     if wrong: raise ValueError(f'{wrong[0]}={kw[wrong[0]]}, but the backbone given has {getattr(backbone, wrong[0])}: make one that fits, or give its name')
     if not isinstance(backbone, Backbone): backbone = Backbone(backbone or preset.backbone, preset.size, preset.official_padding)
     dls = onenip_dls(samples, backbone, bs=preset.bs, seed=seed, textures=textures, held_back=held_back, prompt_mode=preset.prompt_mode,
-                     epoch_steps=preset.epoch_steps, standardise=preset.standardise, reuse=preset.reuse, num_workers=num_workers, device=device, cache=cache)
-    learn = onenip_learner(dls, preset, seed, cbs)
+                     epoch_steps=preset.epoch_steps, standardise=preset.standardise, reuse=preset.reuse, num_workers=num_workers, batched=batched, device=device, cache=cache)
+    learn = onenip_learner(dls, preset, seed, cbs, compiled)
     epochs = None if minutes is None else epochs_within(learn, minutes, resume, kw.get('epochs'))
     with several(learn): learn.fit_onenip(epochs, resume=resume)
     return learn.detector()

@@ -125,7 +125,7 @@ def _augment(texture, rng):
     return np.asarray(im)
 
 # %% ../nbs/04_synthesis.ipynb #36523d20
-def _stretched(image, size): return np.asarray(Image.fromarray(image).resize(size[::-1], Image.BILINEAR))
+def _stretched(image, size): return np.array(Image.fromarray(image).resize(size[::-1], Image.BILINEAR))
 
 class Textures:
     "Foreign images: `textures(rng, size, product)` gives one, uint8 (h w 3)"

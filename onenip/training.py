@@ -7,7 +7,8 @@ __all__ = ['PairDataset', 'EpochLoader', 'hold_back', 'NormalBank', 'onenip_dls'
            'is_fast_at_bfloat16', 'OneNIPLearner', 'onenip_learner']
 
 # %% ../nbs/08_training.ipynb #844275d6
-import os
+import os, warnings
+from copy import deepcopy
 from dataclasses import replace
 from functools import cached_property, partial
 from multiprocessing import get_all_start_methods, get_start_method
@@ -29,6 +30,7 @@ from fastcore.imports import IN_NOTEBOOK
 from fastcore.parallel import num_cpus, parallel
 from torch import Tensor
 
+from .batched import N_NUMBERS, batch_parts, synthesize_batch
 from .cache import FeatureCache
 from .data import by_product, check_samples, load_image, normals
 from .features import Backbone, FeatureNorm
@@ -39,7 +41,7 @@ from .synthesis import Textures, synthesize
 
 # %% ../nbs/08_training.ipynb #58c09d77
 class PairDataset:
-    "Items (place of the target, place of its prompt, number of the item, pseudo-anomaly uint8 (h w 3), mask bool (h w))"
+    "Items (place of the target, place of its prompt, number of the item, pseudo-anomaly uint8 (h w 3), mask bool (h w)); see `parts`"
     def __init__(self,
         samples, # all normal images, L of `Sample`
         use, # places of those to draw targets from
@@ -47,7 +49,8 @@ class PairDataset:
         size:int, # of the images, pixels
         textures:Textures,
         seed:int=0,
-        reuse:int=1 # rounds in which a pseudo-anomaly is used; None: for ever
+        reuse:int=1, # rounds in which a pseudo-anomaly is used; None: for ever
+        batched:bool=False # items hold what a batch of pseudo-anomalies is made of
     ):
         store_attr()
         self.kept = {} # place among `use` → number of the pseudo-anomaly, its features, its packed mask
@@ -63,16 +66,18 @@ class PairDataset:
         r, k = divmod(i, len(self.use))
         return k, 0 if self.reuse is None else (r+k%self.reuse)//self.reuse
 
+    def _given(self, i):
+        "What a pseudo-anomaly is made of: normal image, generator, textures, product"
+        k, number = self.draw(i)
+        return self.image(i), np.random.default_rng((self.seed, number, k)), self.textures, self.sample(i).product
+
     def pseudo(self, i):
         "The pseudo-anomaly of item `i`, uint8 (h w 3), and its mask, bool (h w)"
-        sample, (k, number) = self.sample(i), self.draw(i)
-        return synthesize(self.image(i), np.random.default_rng((self.seed, number, k)), self.textures, sample.product)
+        return synthesize(*self._given(i))
 
     def __getitem__(self, i):
-        if kept := self.known(i): pseudo, mask = np.zeros((self.size, self.size, 3), np.uint8), np.unpackbits(kept[1], axis=-1, count=self.size).astype(bool)
-        else: pseudo, mask = self.pseudo(i)
         prompt = np.random.default_rng((self.seed, i)).choice(self.choices[self.sample(i).product])
-        return torch.tensor(self.use[i%len(self.use)]), torch.tensor(prompt), torch.tensor(i), torch.from_numpy(pseudo), torch.from_numpy(mask)
+        return torch.tensor(self.use[i%len(self.use)]), torch.tensor(prompt), torch.tensor(i), *map(torch.from_numpy, self.parts(i))
 
 # %% ../nbs/08_training.ipynb #499b6a87
 @patch
@@ -88,9 +93,23 @@ def image(self:PairDataset,
 
 @patch
 def read_all(self:PairDataset):
-    "Read the images now, as far as they can be kept: processes that are forked afterwards share them, and need not read them in every epoch"
+    "Read images and textures now, as far as they can be kept: processes that are forked afterwards share them, and need not read them in every epoch"
     few = min(len(self), 2**30//(self.size**2*3))
     parallel(self.image, range(few), threadpool=True, progress=False)
+    self.textures.read_all((self.size, self.size))
+
+# %% ../nbs/08_training.ipynb #8cb696a6
+@patch
+def parts(self:PairDataset,
+    i:int # number of an item
+) -> tuple: # pseudo-anomaly, mask; if `batched` normal image, no mask, and the texture and numbers that `synthesize_batch` wants
+    "What the backbone shall see; black where the features are kept, and only the mask is needed"
+    if kept := self.known(i):
+        black = np.zeros((self.size, self.size, 3), np.uint8)
+        return black, np.unpackbits(kept[1], axis=-1, count=self.size).astype(bool), *[black, np.zeros(N_NUMBERS, np.float32)]*self.batched
+    if not self.batched: return self.pseudo(i)
+    image, *rest = batch_parts(*self._given(i))
+    return image, np.zeros(image.shape[:2], bool), *rest
 
 @patch
 def known(self:PairDataset,
@@ -114,7 +133,7 @@ def keep(self:PairDataset,
 # %% ../nbs/08_training.ipynb #78d559e8
 class EpochLoader(DataLoader):
     "fastai `DataLoader` of a `PairDataset` that goes through the items of round after round; set `epoch` to go to another"
-    n_inp = 5 # all of a batch is input: the targets are made of it by `OneNIPCallback`
+    n_inp = 7 # all of a batch is input: the targets are made of it by `OneNIPCallback`
     def __init__(self, dataset, bs, shuffle=False, epoch_steps=None, **kw):
         super().__init__(dataset, bs=bs, shuffle=shuffle, **kw)
         if epoch_steps: self.n = epoch_steps*bs                      # what fastai takes for the number of items
@@ -161,6 +180,7 @@ class NormalBank:
         device=None, # None: a GPU if there is one
         cache=True # where features are kept on disk, see `cache_folder`; False: nowhere
     ):
+        if not 0 <= seed < 2**31: raise ValueError(f'seed={seed}: a whole number from 0 to {2**31-1} is expected')
         self.device, self.backbone = torch.device(device or _own_device()), backbone
         self.samples = normals(check_samples(samples))
         self.use, self.held = hold_back(self.samples, held_back, seed) # places of images to learn from, and of those held back
@@ -188,6 +208,21 @@ def _forks():
     "Do new processes share what this one has in memory?"
     return (get_start_method(allow_none=True) or get_all_start_methods()[0]) == 'fork'
 
+def _pairs(bank, textures, prompt_mode, seed, reuse, batched):
+    "Datasets to train on and to validate with"
+    fixed, batched = [bank.use[i] for i in bank.pool.places], bank.device.type != 'cpu' if batched is None else batched
+    own = partial(PairDataset, bank.samples, size=bank.backbone.size, textures=textures, batched=batched)
+    return (own(bank.use, bank.use if prompt_mode == 'random' else fixed, seed=seed, reuse=reuse),
+            own(bank.held or bank.use, fixed, seed=seed+2**31, reuse=None))                         # draws of its own
+
+def _loaders(train, valid, bs, epoch_steps, num_workers, device):
+    "Loaders of both datasets"
+    workers = _workers(num_workers, device, epoch_steps or len(train)//bs)
+    if workers and _forks(): train.read_all()
+    return DataLoaders(EpochLoader(train, bs, shuffle=True, epoch_steps=epoch_steps, num_workers=workers, device=device),
+                       EpochLoader(valid, bs, device=device), device=device)               # without workers: its pseudo-anomalies are made once
+
+
 # %% ../nbs/08_training.ipynb #20f588dd
 def onenip_dls(
     samples, # of `Sample`; normal training images are used
@@ -200,25 +235,17 @@ def onenip_dls(
     epoch_steps:int=None, # batches an epoch, of all processes together; None: each image once
     standardise:bool=True, # features per channel
     reuse:int=1, # rounds (each image once) in which a pseudo-anomaly is used before another takes its place
-    num_workers:int=None, # processes that make pseudo-anomalies; None: in a script on Linux one a core for a GPU, 16 at most, else none
+    num_workers:int=None, # processes that make pseudo-anomalies, or read what they are made of; None: in a script on Linux one a core for a GPU, 16 at most, else none
+    batched:bool=None, # pseudo-anomalies are made on the device, see `synthesize_batch`; None: on a GPU
     device=None, # None: a GPU if there is one
     cache=True # where features of normal images are kept on disk, see `cache_folder`; False: nowhere
 ) -> DataLoaders: # its `bank` is the `NormalBank`
     "Training and validation batches of (targets, prompts, pseudo-anomalies, masks)"
-    if not 0 <= seed < 2**31: raise ValueError(f'seed={seed}: a whole number from 0 to {2**31-1} is expected')
     if prompt_mode not in ('random', 'fixed'): raise ValueError(f"prompt_mode={prompt_mode!r}: 'random' or 'fixed' is expected")
     if textures is not None and not isinstance(textures, Textures): textures = Textures(textures)       # a wrong folder is told at once
     bank = NormalBank(samples, backbone, held_back, seed, standardise, device, cache)
     textures = textures or Textures(samples=bank.samples[bank.use])
-    fixed = [bank.use[i] for i in bank.pool.places]
-    train = PairDataset(bank.samples, bank.use, bank.use if prompt_mode == 'random' else fixed, backbone.size, textures, seed, reuse)
-    valid = PairDataset(bank.samples, bank.held or bank.use, fixed, backbone.size, textures, seed+2**31, reuse=None)            # draws of its own
-    workers = _workers(num_workers, bank.device, epoch_steps or len(train)//bs)
-    if workers and _forks():
-        train.read_all()
-        textures.read_all((backbone.size, backbone.size))
-    dls = DataLoaders(EpochLoader(train, bs, shuffle=True, epoch_steps=epoch_steps, num_workers=workers, device=bank.device),
-                      EpochLoader(valid, bs, device=bank.device), device=bank.device)               # without workers: its pseudo-anomalies are made once
+    dls = _loaders(*_pairs(bank, textures, prompt_mode, seed, reuse, batched), bs, epoch_steps, num_workers, bank.device)
     dls.bank, dls.textures = bank, [Path(f).name for f in textures.files]
     dls.recipe = dict(backbone=backbone.name, size=backbone.size, official_padding=backbone.official_padding, standardise=standardise, prompt_mode=prompt_mode,
                       reuse=reuse, bs=bs, epoch_steps=epoch_steps)
@@ -241,24 +268,17 @@ class OneNIPCallback(Callback):
     def after_epoch(self): self.learn.epochs_done += 1
 
     def before_batch(self):
-        targets, prompts, items, images, masks = (*self.xb, *self.yb)
+        targets, prompts, items, *parts = (*self.xb, *self.yb)
         bank, streams = self.dls.bank, 2 if self.pseudo else 1
-        feats, masks = bank[targets], masks[:, None]
-        inputs = torch.cat([feats, self._pseudo(items.tolist(), images, masks)]) if self.pseudo else feats
+        feats = inputs = bank[targets]
+        masks = parts[1][:, None]
+        if self.pseudo:
+            pseudo, masks = self._pseudo(items.tolist(), *parts)
+            inputs = torch.cat([feats, pseudo])
         which = torch.arange(len(prompts), device=prompts.device)
         if self.share: prompts, which = prompts.unique(return_inverse=True)
         self.learn.xb = inputs, bank[prompts], None, which.repeat(streams)
         self.learn.yb = feats.repeat(streams, 1, 1, 1), torch.cat([torch.zeros_like(masks), masks])[-len(inputs):].float()*(streams-1)
-
-    def _pseudo(self, items, images, masks):
-        "Features of pseudo-anomalies; the backbone sees those that are not kept"
-        data, bank = getattr(self.dl, 'dataset', None), self.dls.bank       # None: a list of batches, as of `summary`
-        feats = [(data and data.known(i) or [None])[0] for i in items]
-        new = [k for k, f in enumerate(feats) if f is None]
-        for k, f in zip(new, bank.fast(bank.fast.normalise(images[new])).half() if new else ()):
-            feats[k] = f
-            if data: data.keep(items[k], f, masks[k, 0])
-        return bank.norm(torch.stack([f.to(images.device).float() for f in feats]))
 
     def after_loss(self):
         if not self.training: return
@@ -266,6 +286,21 @@ class OneNIPCallback(Callback):
         if np.isfinite(list(self.learn.parts[-1].values())).all(): return
         if hasattr(self.learn, 'lr_finder'): raise CancelFitException      # which looks for just that
         raise FloatingPointError(f'the loss is not finite at step {len(self.learn.parts)} ({self.learn.parts[-1]}): try a lower lr')
+
+# %% ../nbs/08_training.ipynb #24728943
+@patch
+def _pseudo(self:OneNIPCallback, items, images, masks, *rest):
+    "Features (b c g g) and masks (b 1 h w) of pseudo-anomalies; those that are not kept are made, if there is a `rest` to make them of, and the backbone sees them"
+    data, bank = getattr(self.dl, 'dataset', None), self.dls.bank       # None: a list of batches, as of `summary`
+    feats = [(data and data.known(i) or [None])[0] for i in items]
+    new = [k for k, f in enumerate(feats) if f is None]
+    if rest:
+        images, masks = images.clone(), masks.clone()
+        images[new], masks[new] = synthesize_batch(images[new], *[r[new] for r in rest])
+    for k, f in zip(new, bank.fast(bank.fast.normalise(images[new])).half() if new else ()):
+        feats[k] = f
+        if data: data.keep(items[k], f, masks[k])
+    return bank.norm(torch.stack([f.to(images.device).float() for f in feats])), masks[:, None]
 
 # %% ../nbs/08_training.ipynb #27286eff
 class OneNIPLoss:
@@ -288,6 +323,21 @@ def is_fast_at_bfloat16(
     can = getattr(torch.cpu, 'get_capabilities', dict)() if device.type == 'cpu' else {}
     return bool(can.get('avx512_bf16') or can.get('amx_bf16'))
 
+# %% ../nbs/08_training.ipynb #c8ac660b
+def _compile(model, device, bs, streams):
+    "Let torch compile `model` in place, if forward and backward pass of a batch succeed"
+    grid, channels = model.config['grid'], model.config['channels']
+    feats, which, state = torch.zeros(bs, channels, grid, grid, device=device), torch.arange(bs, device=device), deepcopy(model.state_dict())
+    try:
+        model.compile(mode='reduce-overhead' if device.type == 'cuda' else None)
+        preds = model.train()(feats.repeat(streams, 1, 1, 1), feats, None, which.repeat(streams))
+        sum(p.float().sum() for p in preds if p is not None).backward()
+    except Exception as e:                                           # whatever compiler and driver may come up with
+        warnings.warn(f'torch.compile failed, so the network is trained without: {type(e).__name__}: {e}')
+        model._compiled_call_impl = None
+    model.zero_grad()
+    model.load_state_dict(state)                                     # means of BatchNorm have moved
+
 # %% ../nbs/08_training.ipynb #04d26478
 class OneNIPLearner(Learner):
     "A fastai `Learner` that knows its `preset` and `seed`, the `parts` of the loss of each step, and the number of `epochs_done`"
@@ -309,6 +359,7 @@ def onenip_learner(
     preset:str|Preset='quick', # recipe; what it says of the data is up to `onenip_dls`
     seed:int=0, # of the initial weights, dropout and jitter
     cbs=None, # more fastai callbacks
+    compiled:bool=False, # let torch.compile prepare the network, which takes minutes; on a GPU it becomes CUDA graphs
     **kw # changes to the recipe: fields of `Preset`, arguments of `OneNIP`
 ) -> OneNIPLearner: # train it with `learn.fit_onenip()`, see the next notebook
     "A fastai `Learner` for OneNIP"
@@ -328,4 +379,5 @@ def onenip_learner(
     callbacks = [OneNIPCallback(pseudo, preset.share_prompts), GradientClip(preset.clip), *L(cbs)]
     model.mixed = is_fast_at_bfloat16(dls.device) if preset.mixed is None else preset.mixed
     metrics = LossMetrics(['rec_loss'] + ['res_loss']*preset.restoration + ['dice_loss']*(model.refiner is not None))
+    if compiled: _compile(model.to(dls.device), dls.device, preset.bs, 1+pseudo)
     return OneNIPLearner(dls, model.to(dls.device), loss, opt, lr=preset.lr, cbs=callbacks, metrics=metrics, wd_bn_bias=True, preset=preset, seed=seed)
