@@ -300,7 +300,7 @@ def _pseudo(self:OneNIPCallback, items, images, masks, *rest):
     for k, f in zip(new, bank.fast(bank.fast.normalise(images[new])).half() if new else ()):
         feats[k] = f
         if data: data.keep(items[k], f, masks[k])
-    return bank.norm(torch.stack([f.to(images.device).float() for f in feats])), masks[:, None]
+    return bank.norm(torch.stack([f.to(images.device) for f in feats]).float()), masks[:, None]
 
 # %% ../nbs/08_training.ipynb #27286eff
 class OneNIPLoss:
