@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['N_NUMBERS', 'batch_parts', 'synthesize_batch']
 
-# %% ../nbs/04a_batched.ipynb #9d6eea9d
+# %% ../nbs/04a_batched.ipynb #f0d8e068
 import math
 
 import numpy as np
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .synthesis import Textures, _fade
 
-# %% ../nbs/04a_batched.ipynb #46d65654
+# %% ../nbs/04a_batched.ipynb #7b856dcd
 class _Draws:
     "Random `numbers` (b n) from 0 to 1, dealt column by column"
     def __init__(self, numbers): self.numbers, self.used = numbers, 0
@@ -28,12 +28,14 @@ class _Draws:
 
     def order(self, n): return self(shape=(n,)).argsort(1)                      # 0 ... n-1 (b n)
 
-# %% ../nbs/04a_batched.ipynb #84c25444
+# %% ../nbs/04a_batched.ipynb #4549a468
 def _planes(images): return images.permute(0, 3, 1, 2).float()         # uint8 (b h w 3) → (b 3 h w)
 
-def _wide(v): return v.reshape(len(v), -1, 1, 1)                         # a number an image, or a channel: to go with planes
+def _wide(v): return v.reshape(len(v), -1, 1, 1)                         # (b) or (b 3) → (b 1 1 1) or (b 3 1 1), to go with planes
 
-def _grey(x): return (x*x.new_tensor([.299, .587, .114]).view(3, 1, 1)).sum(1, keepdim=True).add(.5).floor()
+def _grey(x):
+    r, g, b = x.split(1, 1)
+    return (.299*r+.587*g+.114*b+.5).floor()
 
 def _blend(other, x, factor):
     "From `other` (factor 0) to `x` (1) and beyond"
@@ -44,7 +46,7 @@ def _contrast(x, factor, box):
     mean = (_grey(x)*box).sum((1, 2, 3))/box.sum((1, 2, 3))
     return _blend(_wide((mean+.5).floor()), x, factor)
 
-# %% ../nbs/04a_batched.ipynb #a5558723
+# %% ../nbs/04a_batched.ipynb #a69cc5aa
 def _hsv(x):
     "Hue, saturation and value, (b 1 h w) each, whole numbers up to 255"
     r, g, b = x.split(1, 1)
@@ -56,15 +58,14 @@ def _shift_hue(x, shift, more):
     "Turn the hue by `shift` and raise the saturation by `more`, both in units of 1/255"
     h, s, v = _hsv(x)
     s = (s+_wide(more)).clamp(0, 255)/255
-    k = (x.new_tensor([5, 3, 1]).view(3, 1, 1)+(h+_wide(shift))%256*6/255)%6
+    k = (torch.arange(5, 0, -2, device=x.device).view(3, 1, 1)+(h+_wide(shift))%256*6/255)%6
     return (v*(1-s*torch.minimum(k, 4-k).clamp(0, 1))).round()
 
-# %% ../nbs/04a_batched.ipynb #c5ec0240
+# %% ../nbs/04a_batched.ipynb #732f6594
 def _smooth(x):
     "Each pixel but those of the edge a mean of nine, itself counted five times"
-    kernel, smooth = x.new_tensor([[1, 1, 1], [1, 5, 1], [1, 1, 1]]), x.clone()
-    sums = F.conv2d(x.flatten(0, 1)[:, None], kernel[None, None])          # whole numbers: exact at any precision that a GPU may choose
-    smooth[..., 1:-1, 1:-1] = (sums/13+.5).floor().view(*x.shape[:2], *sums.shape[2:])
+    smooth = x.clone()
+    smooth[..., 1:-1, 1:-1] = ((9*F.avg_pool2d(x, 3, 1)+4*x[..., 1:-1, 1:-1])/13+.5).floor()
     return smooth
 
 def _solarize(x, threshold): return torch.where(x < _wide(threshold), x, 255-x)
@@ -74,7 +75,7 @@ def _posterize(x, bits):
     step = (8-_wide(bits)).exp2().round()
     return (x/step).floor()*step
 
-# %% ../nbs/04a_batched.ipynb #7fddcd2f
+# %% ../nbs/04a_batched.ipynb #ecc2f9fa
 def _histogram(x):
     "How many pixels of each channel have each of 256 levels, (b 3 256)"
     levels = x.flatten(2).long()
@@ -97,13 +98,17 @@ def _equalize(x):
     table = torch.where(step > 0, table, torch.arange(256, device=x.device))
     return table.gather(2, x.flatten(2).long()).view_as(x).to(x.dtype).clamp(max=255)
 
-# %% ../nbs/04a_batched.ipynb #37ecf747
+# %% ../nbs/04a_batched.ipynb #6d587a51
+def _places(conditions, device):
+    "Where each of `conditions` (bool, on the processor) holds, as indices on `device`, to which all go in one piece"
+    found = [c.nonzero()[:, 0] for c in conditions]
+    return torch.cat(found).to(device).split([len(f) for f in found])
+
 def _in_turn(x, order, operations):
     "Apply to each image of `x` the operations that its row of `order` (b turns) names; each gets the images and their places in `x`"
-    for turn in order.T.cpu():
-        for i, operation in enumerate(operations):
-            own = (turn == i).nonzero()[:, 0].to(x.device)
-            if len(own): x[own] = operation(x[own], own)
+    turns = [turn == i for turn in order.T.cpu() for i in range(len(operations))]
+    for k, own in enumerate(_places(turns, x.device)):
+        if len(own): x[own] = operations[k%len(operations)](x[own], own)
     return x
 
 def _augment(x, draws):
@@ -114,7 +119,7 @@ def _augment(x, draws):
     threshold, mirror = torch.where(draws() < .5, draws.integers(32, 129), 256), draws() < .5
     return _in_turn(x, draws.order(10)[:, :3], [
         lambda x, own: ((x/255)**_wide(gamma[own])*255).round(),
-        lambda x, own: (x*_wide(factor[own])+_wide(shift[own])).clamp(0, 255).floor(),
+        lambda x, own: (x*_wide(factor[own])+_wide(shift[own])).clamp(0, 255).round(),
         lambda x, own: _shift_hue(x, hue[own], more[own]),
         lambda x, own: _blend(_smooth(x), x, sharp[own]),
         lambda x, own: _solarize(x, threshold[own]),
@@ -124,9 +129,9 @@ def _augment(x, draws):
         lambda x, own: _autocontrast(x, cutoff[own]),
         lambda x, own: _equalize(x)])
 
-# %% ../nbs/04a_batched.ipynb #802c5eb7
+# %% ../nbs/04a_batched.ipynb #01abd072
 def _pieces(h, w, draws):
-    "Height and width, corner, and new corner of a piece of each image, pixels, and its angle, radians: (b) each"
+    "For each image the height and width of a piece, its upper left corner, where this goes, all in pixels, and the angle by which the piece is turned, radians: (b) each"
     scar, area = draws() >= .5, draws(.02, .15)*h*w
     aspect = torch.where(draws() < .5, draws(.3, 1), draws(1, 3.3))                    # width / height
     ph = torch.where(scar, draws.integers(10, 26), (area/aspect).sqrt().floor()).clamp(max=h)
@@ -140,11 +145,11 @@ def _box_around(ph, pw, angle):
     return [(n/2+span/2).ceil()-(n/2-span/2).floor() for n, span in ((ph, ph*cos+pw*sin), (pw, ph*sin+pw*cos))]
 
 def _turned_back(dy, dx, angle):
-    "`dy` (b h) and `dx` (b w), from the middle of what was turned by `angle`, before it was turned: (b h w) each"
+    "Offsets `dy` (b h) and `dx` (b w) from the centre, rotated back by `angle`: (b h w) each"
     cos, sin, dy, dx = _wide(angle.cos())[:, 0], _wide(angle.sin())[:, 0], dy[:, :, None], dx[:, None]
     return cos*dy+sin*dx, cos*dx-sin*dy
 
-# %% ../nbs/04a_batched.ipynb #07f8dabb
+# %% ../nbs/04a_batched.ipynb #1d28c1da
 def _colour_jitter(x, box, draws):
     "Change brightness, contrast, saturation (by up to 40 %) and hue (by up to .1 of the circle), in random order"
     light, contrast, colour = (draws(.6, 1.4) for _ in range(3))
@@ -156,7 +161,7 @@ def _colour_jitter(x, box, draws):
         lambda x, own: _shift_hue(x, shift[own], torch.zeros_like(shift[own]))])
 
 def _shown(h, w, ph, pw, ty, tx, angle):
-    "Row and column of its piece that each pixel shows, if it shows any; and whether it does, (b h w) each"
+    "For each pixel the row and the column of the piece that it shows, and whether it shows any, (b h w) each"
     ends = zip((h, w), (ty, tx), _box_around(ph, pw, angle))
     dy, dx = _turned_back(*[torch.arange(n, device=ty.device)+.5-(start+box/2)[:, None] for n, start, box in ends], angle)
     ph, pw = _wide(ph)[:, 0], _wide(pw)[:, 0]
@@ -164,7 +169,7 @@ def _shown(h, w, ph, pw, ty, tx, angle):
     return rows, columns, (rows >= 0)&(rows < ph)&(columns >= 0)&(columns < pw)
 
 def _cutpaste(x, draws):
-    "A piece of each image somewhere else, and where, bool (b h w)"
+    "Images with a piece of themselves pasted elsewhere, and masks of it, bool (b h w)"
     h, w = x.shape[2:]
     ph, pw, y, left, ty, tx, angle = _pieces(h, w, draws)
     *_, source = _shown(h, w, ph, pw, y, left, torch.zeros_like(angle))
@@ -174,7 +179,7 @@ def _cutpaste(x, draws):
     moved = jittered.flatten(2).gather(2, place.long().flatten(1)[:, None].expand(-1, 3, -1)).view_as(x)
     return torch.where(mask[:, None], moved, x), mask
 
-# %% ../nbs/04a_batched.ipynb #f7a893a2
+# %% ../nbs/04a_batched.ipynb #af446763
 _CELLS = 32 # along an axis, at most
 
 def _perlin(cells, angles, y, x):
@@ -191,26 +196,28 @@ def _perlin(cells, angles, y, x):
 
 def _noise(h, w, draws):
     "Noise with 2 to 32 cells along each axis, turned by up to 5°; 0 where nothing was (b h w)"
-    cells = torch.stack([draws.integers(1, 6).exp2().round().clamp(max=n) for n in (h, w)], 1)
+    cells = torch.stack([draws.integers(1, 6).exp2().round().clamp(max=n//2) for n in (h, w)], 1)                    # noise is 0 at corners of cells
     angle, angles = draws(-5, 5).deg2rad(), draws(0, 2*math.pi, (_CELLS+1, _CELLS+1))
+    y, x = (torch.arange(n, device=angle.device)*_wide(c)[..., 0, 0]/n for n, c in zip((h, w), cells.T))
+    noise = _perlin(cells, angles, y[:, :, None].expand(-1, h, w), x[:, None].expand(-1, h, w))
     dy, dx = _turned_back(*[(torch.arange(n, device=angle.device)+.5-n/2).expand(len(angle), -1) for n in (h, w)], angle)
-    y, x = ((d+n/2-.5)*_wide(c)[:, 0]/n for d, n, c in ((dy, h, cells[:, 0]), (dx, w, cells[:, 1])))
-    return torch.where((dy.abs() <= h/2)&(dx.abs() <= w/2), _perlin(cells, angles, y, x), 0)
+    turned = F.grid_sample(noise[:, None], torch.stack([2*dx/w, 2*dy/h], 3), padding_mode='border', align_corners=False)[:, 0]
+    return torch.where((dy.abs() <= h/2)&(dx.abs() <= w/2), turned, 0)
 
 def _blobs(noise):
     "Where `noise` (b h w) exceeds .5, or has its peak if it never does"
     return noise > noise.flatten(1).amax(1).mul(.9).clamp(max=.5)[:, None, None]
 
 def _perlin_paste(x, textures, draws):
-    "Textures that show through blobs, and where, bool (b h w)"
+    "Images with `textures` showing through blobs, and masks of these, bool (b h w)"
     mask, beta = _blobs(_noise(*x.shape[2:], draws)), _wide(draws(0, .8))
     mixed = (1-beta)*_augment(textures, draws)+beta*x
     return torch.where(mask[:, None], mixed.round(), x), mask
 
-# %% ../nbs/04a_batched.ipynb #a072e0e2
+# %% ../nbs/04a_batched.ipynb #e2425b9a
 N_NUMBERS = 32+(_CELLS+1)**2 # random numbers that an image comes with
 
-# %% ../nbs/04a_batched.ipynb #e037280c
+# %% ../nbs/04a_batched.ipynb #96b2af44
 def batch_parts(
     image:np.ndarray, # normal image, uint8 (h w 3)
     rng:np.random.Generator,
@@ -218,23 +225,22 @@ def batch_parts(
     product:str=None, # that the image shows; crops of it are no foreign texture
     p_cutpaste:float=.5 # probability of CutPaste; else Perlin paste
 ) -> tuple: # image, texture, both uint8 (h w 3), and random numbers, float32 (n)
-    "What `synthesize_batch` makes a pseudo-anomaly of; without need of a texture the image stands for it"
+    "What `synthesize_batch` makes a pseudo-anomaly of; where no texture is needed the image is given in its place"
     numbers = rng.random(N_NUMBERS, np.float32)
     return image, image if numbers[0] < p_cutpaste else textures(rng, image.shape[:2], product), numbers
 
 def synthesize_batch(
     images:Tensor, # normal images, uint8 (b h w 3)
     textures:Tensor, # uint8 (b h w 3)
-    numbers:Tensor, # random, see `batch_parts`, (b n)
-    p_cutpaste:float=.5 # probability of CutPaste; else Perlin paste
+    numbers:Tensor, # random, float32 (b n), see `batch_parts`
+    p_cutpaste:float=.5 # probability of CutPaste; else Perlin paste; as in `batch_parts`
 ) -> tuple: # pseudo-anomalies, uint8 (b h w 3), and their masks, bool (b h w)
     "Pseudo-anomalies of `images`, made where they are"
     for name, v in (('images', images), ('textures', textures)):
         if v.dtype != torch.uint8 or v.shape != (len(numbers), *images.shape[1:3], 3) or min(v.shape[1:3]) < 16:
             raise ValueError(f'{name} of type {v.dtype} and shape {tuple(v.shape)}: uint8 ({len(numbers)}, h, w, 3) of at least 16×16 pixels is expected, one for each row of numbers')
-    x, masks = _planes(images), torch.zeros_like(images[..., 0], dtype=torch.bool)
-    first = numbers[:, 0] < p_cutpaste
-    for own, make, more in ((first, _cutpaste, ()), (~first, _perlin_paste, (textures,))):
-        places = own.nonzero()[:, 0]
+    if numbers.dtype != torch.float32 or numbers.ndim != 2 or numbers.shape[1] < N_NUMBERS: raise ValueError(f'numbers of type {numbers.dtype} and shape {tuple(numbers.shape)}: float32 (b, {N_NUMBERS}) is expected')
+    x, masks, first = _planes(images), torch.zeros_like(images[..., 0], dtype=torch.bool), (numbers[:, 0] < p_cutpaste).cpu()
+    for places, make, more in zip(_places([first, ~first], x.device), (_cutpaste, _perlin_paste), ((), (textures,))):
         if len(places): x[places], masks[places] = make(x[places], *[_planes(m[places]) for m in more], _Draws(numbers[places, 1:]))
     return x.permute(0, 2, 3, 1).to(torch.uint8), masks

@@ -461,7 +461,7 @@ def _info(bank, **kw):
 def detector(self:Learner) -> Detector:
     "The trained model as a `Detector`, calibrated on the validation images; further training does not change it"
     bank, preset = self.dls.bank, self.preset
-    info = _info(bank, recipe={**asdict(preset), 'epochs': self.epochs_done}, seed=self.seed, epochs=self.epochs_done)
+    info = _info(bank, recipe={**asdict(preset), 'epochs': self.epochs_done}, seed=self.seed, epochs=self.epochs_done, batched=self.dls.train.dataset.batched)
     patches = normal_patches(bank, seed=self.seed) if preset.neighbours else {}
     detector = Detector(bank.backbone, bank.norm, deepcopy(self.model), bank.pool.copy(), 1., preset.alpha, preset.score_pool, info=info, patches=patches, neighbours=preset.neighbours)
     detector.learned = _digests(bank)
@@ -482,7 +482,7 @@ def train(
     device=None, # None: a GPU if there is one
     cache=True, # where features of normal images are kept on disk, see `cache_folder`; False: nowhere
     cbs=None, # more fastai callbacks
-    compiled:bool=False, # let torch.compile prepare the network, which takes minutes; on a GPU it becomes CUDA graphs
+    compiled:bool=False, # let torch.compile prepare the network, which takes minutes that no forecast counts; on a GPU it becomes CUDA graphs
     resume:str|Path=None, # folder for a checkpoint after every epoch; if there is one of this run, it goes on from there
     minutes:float=None, # train for about so long on this machine, at most `epochs` if these are given; None: the recipe's epochs
     **kw # changes to the recipe: fields of `Preset`, arguments of `OneNIP`

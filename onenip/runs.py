@@ -64,7 +64,7 @@ def _run_of(learn, epochs):
     bank = learn.dls.bank
     images = [(bank.samples[i].product, image_key(bank.samples[i], bank.backbone.size)) for i in bank.use]         # what is in the files, not their names
     recipe = json.loads(json.dumps(asdict(learn.preset)))
-    return dict(recipe=recipe, seed=learn.seed, epochs=epochs, model=learn.model.config, processes=num_distrib() or 1, steps=len(learn.dls.train),
+    return dict(recipe=recipe, seed=learn.seed, epochs=epochs, model=learn.model.config, processes=num_distrib() or 1, steps=len(learn.dls.train), batched=learn.dls.train.dataset.batched,
                 textures=learn.dls.textures, weights=backbone_key(bank.backbone),
                 images=f'{len(images)}, {hashlib.sha256(json.dumps(images).encode()).hexdigest()[:12]}')
 
@@ -119,6 +119,7 @@ def _read(self:Checkpoint, file, device):
     "The state in `file`, if it is of this run"
     state = _load_state(file, device)
     state['run']['recipe'] = asdict(Preset()) | state['run'].get('recipe', {})                  # settings that are newer than the checkpoint
+    state['run'].setdefault('batched', False)
     for k, v in self.run.items():
         if state['run'].get(k) == v: continue
         old, new = (_told(k, state['run'].get(k), v) if isinstance(v, dict) else (state['run'].get(k), v))

@@ -73,7 +73,8 @@ class PairDataset:
 
     def pseudo(self, i):
         "The pseudo-anomaly of item `i`, uint8 (h w 3), and its mask, bool (h w)"
-        return synthesize(*self._given(i))
+        if not self.batched: return synthesize(*self._given(i))
+        return tuple(v[0].numpy() for v in synthesize_batch(*[torch.from_numpy(p)[None] for p in batch_parts(*self._given(i))]))
 
     def __getitem__(self, i):
         prompt = np.random.default_rng((self.seed, i)).choice(self.choices[self.sample(i).product])
@@ -102,11 +103,11 @@ def read_all(self:PairDataset):
 @patch
 def parts(self:PairDataset,
     i:int # number of an item
-) -> tuple: # pseudo-anomaly, mask; if `batched` normal image, no mask, and the texture and numbers that `synthesize_batch` wants
-    "What the backbone shall see; black where the features are kept, and only the mask is needed"
+) -> tuple: # pseudo-anomaly, mask; if `batched` normal image, an empty mask in place of the one to come, and the texture and numbers that `synthesize_batch` wants
+    "What the backbone shall see; black where the features are kept"
     if kept := self.known(i):
         black = np.zeros((self.size, self.size, 3), np.uint8)
-        return black, np.unpackbits(kept[1], axis=-1, count=self.size).astype(bool), *[black, np.zeros(N_NUMBERS, np.float32)]*self.batched
+        return black, kept[1], *[black, np.zeros(N_NUMBERS, np.float32)]*self.batched
     if not self.batched: return self.pseudo(i)
     image, *rest = batch_parts(*self._given(i))
     return image, np.zeros(image.shape[:2], bool), *rest
@@ -114,11 +115,12 @@ def parts(self:PairDataset,
 @patch
 def known(self:PairDataset,
     i:int # number of an item
-): # raw features (c g g) and packed mask, or None
+): # raw features (c g g) and mask (h w), or None
     "What was kept of the pseudo-anomaly that item `i` shows"
     k, number = self.draw(i)
-    kept, *parts = self.kept.get(k, (None,))
-    return parts if kept == number else None
+    if self.kept.get(k, (None,))[0] != number: return None
+    _, feats, packed = self.kept[k]
+    return feats, np.unpackbits(packed, axis=-1, count=self.size).astype(bool)
 
 @patch
 def keep(self:PairDataset,
@@ -210,7 +212,7 @@ def _forks():
 
 def _pairs(bank, textures, prompt_mode, seed, reuse, batched):
     "Datasets to train on and to validate with"
-    fixed, batched = [bank.use[i] for i in bank.pool.places], bank.device.type != 'cpu' if batched is None else batched
+    fixed, batched = [bank.use[i] for i in bank.pool.places], bank.device.type == 'cuda' if batched is None else batched
     own = partial(PairDataset, bank.samples, size=bank.backbone.size, textures=textures, batched=batched)
     return (own(bank.use, bank.use if prompt_mode == 'random' else fixed, seed=seed, reuse=reuse),
             own(bank.held or bank.use, fixed, seed=seed+2**31, reuse=None))                         # draws of its own
@@ -291,16 +293,18 @@ class OneNIPCallback(Callback):
 @patch
 def _pseudo(self:OneNIPCallback, items, images, masks, *rest):
     "Features (b c g g) and masks (b 1 h w) of pseudo-anomalies; those that are not kept are made, if there is a `rest` to make them of, and the backbone sees them"
-    data, bank = getattr(self.dl, 'dataset', None), self.dls.bank       # None: a list of batches, as of `summary`
-    feats = [(data and data.known(i) or [None])[0] for i in items]
-    new = [k for k, f in enumerate(feats) if f is None]
-    if rest:
-        images, masks = images.clone(), masks.clone()
-        images[new], masks[new] = synthesize_batch(images[new], *[r[new] for r in rest])
-    for k, f in zip(new, bank.fast(bank.fast.normalise(images[new])).half() if new else ()):
-        feats[k] = f
-        if data: data.keep(items[k], f, masks[k])
-    return bank.norm(torch.stack([f.to(images.device) for f in feats]).float()), masks[:, None]
+    data, bank, device = getattr(self.dl, 'dataset', None), self.dls.bank, images.device      # None: a list of batches, as of `summary`
+    known = {k: kept for k, i in enumerate(items) if data and (kept := data.known(i))}
+    new = [k for k in range(len(items)) if k not in known]
+    if known: images, masks, *rest = (v[new] for v in (images, masks, *rest))
+    if rest: images, masks = synthesize_batch(images, *rest)
+    feats = bank.fast(bank.fast.normalise(images)).half() if new else ()
+    made = dict(zip(new, zip(feats, masks)))
+    for k, (f, mask) in made.items() if data else (): data.keep(items[k], f, mask)
+    if known:                                                         # its mask too: a worker that was forked before knows nothing of it
+        both = {**made, **{k: (f.to(device), torch.from_numpy(mask).to(device)) for k, (f, mask) in known.items()}}
+        feats, masks = (torch.stack(v) for v in zip(*[both[k] for k in range(len(items))]))
+    return bank.norm(feats.float()), masks[:, None]
 
 # %% ../nbs/08_training.ipynb #27286eff
 class OneNIPLoss:
@@ -359,7 +363,7 @@ def onenip_learner(
     preset:str|Preset='quick', # recipe; what it says of the data is up to `onenip_dls`
     seed:int=0, # of the initial weights, dropout and jitter
     cbs=None, # more fastai callbacks
-    compiled:bool=False, # let torch.compile prepare the network, which takes minutes; on a GPU it becomes CUDA graphs
+    compiled:bool=False, # let torch.compile prepare the network, which takes minutes that no forecast counts; on a GPU it becomes CUDA graphs
     **kw # changes to the recipe: fields of `Preset`, arguments of `OneNIP`
 ) -> OneNIPLearner: # train it with `learn.fit_onenip()`, see the next notebook
     "A fastai `Learner` for OneNIP"
