@@ -1,19 +1,20 @@
 """What one good photo of a product that was not trained on is worth: lines for nbs/experiments/new_product.jsonl.
 
     python benchmarks/new_product.py                                          # hazelnuts and solar cells, each left out in turn; and the products of ONENIP_SHARED/data
-    python benchmarks/new_product.py --left-out hazelnut --epochs 3           # one model only, and a short one
-    python benchmarks/new_product.py --data mvtec --preset paper              # a data set: each of its products is left out in turn, all test images
+    python benchmarks/new_product.py --left-out hazelnut --steps 150         # one model only, and a short one
+    python benchmarks/new_product.py --data MVTEC --preset paper              # a data set: each of its products is left out in turn, all test images
 
 A model is trained without some products. Each of these is then added with one of its normal training images (three draws), and judged by the model and by the
 nearest neighbour that has the same image; the true product is told. Without `--data` up to 60 test images a product and label are judged.
 """
-import argparse, json, math
+import argparse, json, math, time
 from pathlib import Path
 
 import numpy as np
 
 from onenip.all import *
 from onenip.data import _shared
+from tables import length, told_of
 
 OUT = Path(__file__).resolve().parent.parent/'nbs/experiments/new_product.jsonl'
 PHOTOS, DRAWS = 60, 3 # test images a product and label, and prompts
@@ -36,9 +37,9 @@ def unseen():
 
 def plans(folder):
     "Name of what is left out → samples to train on, and samples of the products that are added"
-    samples = get_samples(folder, quiet=True) if folder else demo_samples()
-    out = {p: (samples.filter(lambda s: s.product != p), L(own)) for p, own in by_product(samples).items()}
-    return out if folder else {'others': (samples, unseen()), **out}
+    samples, others = (get_samples(folder, quiet=True), None) if folder else (demo_samples(), unseen())
+    each = {p: (samples.filter(lambda s: s.product != p), L(own)) for p, own in by_product(samples).items()}
+    return {'others': (samples, others), **each} if others else each
 
 
 def measure(detector, own, image):
@@ -60,7 +61,7 @@ def main():
     p.add_argument('--data', help='folder of a data set')
     p.add_argument('--left-out', nargs='+', help='only models without these; `others` is the one that is judged on ONENIP_SHARED/data')
     p.add_argument('--preset', default='quick')
-    p.add_argument('--epochs', type=int, help="by default the recipe's")
+    p.add_argument('--steps', type=int, default=0, help='0: as many as the recipe says')
     p.add_argument('--seed', type=int, default=0)
     p.add_argument('--out', type=Path, default=OUT, help='file that gets a line a product and draw')
     args = p.parse_args()
@@ -69,13 +70,13 @@ def main():
     if wrong: p.error(f'{", ".join(wrong)} cannot be left out: there are {", ".join(known)}')
     for left_out in args.left_out or known:
         samples, others = known[left_out]
-        detector = train(samples, args.preset, seed=args.seed, **({} if args.epochs is None else dict(epochs=args.epochs)))
-        recipe = detector.info['recipe']
-        steps = detector.info['epochs']*(recipe['epoch_steps'] or max(1, sum(detector.info['learned_from'].values())//recipe['bs']))
+        preset, start = get_preset(args.preset, **length(args.steps)), time.time()
+        detector = train(samples, preset, seed=args.seed)
+        told = told_of(preset, detector, round(time.time()-start))
         for product, own in by_product(others).items():
             for draw in range(DRAWS):
                 image = normals(own)[int(np.random.default_rng(draw).integers(len(normals(own))))]
-                row = dict(trained_on=detector.pool.products[:], preset=args.preset, steps=steps, alpha=detector.alpha, seed=args.seed, draw=draw, **measure(detector, own, image))
+                row = dict(trained_on=detector.pool.products[:], seed=args.seed, draw=draw, **told, **measure(detector, own, image))
                 with args.out.open('a') as f: f.write(json.dumps(row)+'\n')
                 print(row, flush=True)
 

@@ -141,10 +141,14 @@ def tag_of(args):
     return '-'+slug(*said) if said else ''
 
 
+def length(steps):
+    "Changes to a recipe that make it so many `steps` long; 0: none"
+    return dict(epochs=-(-steps//EPOCH), epoch_steps=min(EPOCH, steps)) if steps else {}
+
+
 def recipe(args, name):
     "The preset of the run `name`"
-    length = dict(epochs=-(-args.steps//EPOCH), epoch_steps=min(EPOCH, args.steps)) if args.steps else {}
-    return get_preset(args.preset, **{**length, **args.changes, **RUNS[name]})
+    return get_preset(args.preset, **{**length(args.steps), **args.changes, **RUNS[name]})
 
 
 def told_of(preset, detector, seconds):

@@ -224,7 +224,6 @@ def _loaders(train, valid, bs, epoch_steps, num_workers, device):
     return DataLoaders(EpochLoader(train, bs, shuffle=True, epoch_steps=epoch_steps, num_workers=workers, device=device),
                        EpochLoader(valid, bs, device=device), device=device)               # without workers: its pseudo-anomalies are made once
 
-
 # %% ../nbs/08_training.ipynb #20f588dd
 def onenip_dls(
     samples, # of `Sample`; normal training images are used
