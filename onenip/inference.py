@@ -457,13 +457,17 @@ def _info(bank, **kw):
     return dict(**kw, learned_from=count(bank.use), held_back=count(bank.held), versions=_versions())
 
 # %% ../nbs/09_inference.ipynb #a44c7820
+def _weight(preset, steps):
+    "Weight of the refined map after so many steps"
+    return preset.alpha*min(1, steps/preset.alpha_steps) if preset.alpha_steps else preset.alpha
+
 @patch
 def detector(self:Learner) -> Detector:
     "The trained model as a `Detector`, calibrated on the validation images; further training does not change it"
     bank, preset = self.dls.bank, self.preset
     info = _info(bank, recipe={**asdict(preset), 'epochs': self.epochs_done}, seed=self.seed, epochs=self.epochs_done, batched=self.dls.train.dataset.batched)
     patches = normal_patches(bank, seed=self.seed) if preset.neighbours else {}
-    detector = Detector(bank.backbone, bank.norm, deepcopy(self.model), bank.pool.copy(), 1., preset.alpha, preset.score_pool, info=info, patches=patches, neighbours=preset.neighbours)
+    detector = Detector(bank.backbone, bank.norm, deepcopy(self.model), bank.pool.copy(), 1., _weight(preset, len(self.parts)), preset.score_pool, info=info, patches=patches, neighbours=preset.neighbours)
     detector.learned = _digests(bank)
     detector.set_scale(*_seeded_pairs(self.dls))
     if not bank.held: detector.calibration = {}                     # nothing is known of images that it has not learned from

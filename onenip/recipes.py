@@ -47,6 +47,7 @@ class Preset:
     reduction:str = 'paper' # of the streams' errors
     bce:float = 0. # weight of cross-entropy beside Dice
     alpha:float = .5 # weight of the refined map in the anomaly map
+    alpha_steps:int = 0 # training steps over which that weight grows from nothing; 0: it has it at once
     neighbours:float = 0. # share of the distance to the nearest normal patch in the residual map, see `normal_patches`; 0: the restoration error alone
     score_pool:int = None # squares averaged before the maximum that scores an image
     mixed:bool = None # bfloat16 where matrices are multiplied; None: if the device is fast at it
@@ -62,7 +63,7 @@ def _check(preset):
         if v is not None and not (isinstance(v, int) and v > 0): raise told(k, 'a whole number of at least 1')
     for k in ('lr', 'muon', 'clip'):
         if not getattr(preset, k) > 0: raise told(k, 'a number above 0')
-    for k in ('wd', 'lam', 'bce'):
+    for k in ('wd', 'lam', 'bce', 'alpha_steps'):
         if not getattr(preset, k) >= 0: raise told(k, 'a number of at least 0')
     for k in ('warmup', 'alpha', 'neighbours'):
         if not 0 <= getattr(preset, k) <= 1: raise told(k, 'a share between 0 and 1')
@@ -77,7 +78,7 @@ presets = {p.name: p for p in (
     Preset('quick', 'tf_efficientnet_lite0', model=dict(encoder_layers=1, decoder_layers=1, dropout=0., jitter=5.), start='components',
            prompt_mode='fixed', share_prompts=True, reuse=4, bs=8, epochs=12, epoch_steps=50, optimiser='muon', lr=1e-3, clip=1., drop=None,
            warmup=.1, bce=1., alpha=.75, score_pool=32))}
-presets['quick_neighbours'] = replace(presets['quick'], name='quick_neighbours', neighbours=.9)
+presets['quick_neighbours'] = replace(presets['quick'], name='quick_neighbours', neighbours=.9, alpha_steps=600)
 _LEARNS = 'start', 'optimiser', 'lr', 'clip', 'drop', 'warmup', 'bce' # how the weights are found, of `quick`; what they are stays the paper's
 presets['practical'] = replace(presets['paper'], name='practical', epochs=250, **{k: getattr(presets['quick'], k) for k in _LEARNS})
 presets |= {f'{name}_{size}': replace(presets[name], name=f'{name}_{size}', size=size) for name in ('paper', 'official') for size in (256, 320)}
