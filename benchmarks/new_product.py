@@ -1,7 +1,7 @@
 """What one good photo of a product that was not trained on is worth: lines for nbs/experiments/new_product.jsonl.
 
     python benchmarks/new_product.py                                          # hazelnuts and solar cells, each left out in turn; and the products of ONENIP_SHARED/data
-    python benchmarks/new_product.py --left-out hazelnut --steps 150         # one model only, and a short one
+    python benchmarks/new_product.py --left-out hazelnut --steps 150          # one model only, and a short one
     python benchmarks/new_product.py --data MVTEC --preset paper              # a data set: each of its products is left out in turn, all test images
 
 A model is trained without some products. Each of these is then added with one of its normal training images (three draws), and judged by the model and by the
