@@ -9,9 +9,9 @@ I-AUROC of each product, by squares as the recipe has them, and the P-AP of thos
 import argparse, json
 
 from onenip.all import *
-from search import ALPHAS, LOG, SETS, maps_of, scores
+from search import LOG, SETS, maps_of, scores
 
-SHARES = 0., .5, .75, .9, 1.
+SHARES, ALPHAS = (0., .5, .75, .9, 1.), (0., .5, .75, .8, .85, .9, .95, 1.)
 
 
 def main():

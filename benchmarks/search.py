@@ -11,6 +11,7 @@ folder ONENIP_SHARED/data, of which only cubes, pcb_pairs and tire are reported.
 two maps and of scoring an image, the I-AUROC of each product, and the P-AP of those with masks.
 """
 import argparse, ast, json, time
+from contextlib import nullcontext
 from pathlib import Path
 from unittest.mock import patch
 
@@ -23,6 +24,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 import onenip.training
 from onenip.all import *
 from onenip.data import _shared
+from tricks import tricks
 
 LOG = Path(__file__).resolve().parent.parent/'nbs/experiments/search.jsonl'
 ALPHAS, POOLS = (0., .5, .75, 1.), (None, 16, 32, 'top')
@@ -99,10 +101,10 @@ def mixed(p_cutpaste=.5, local=0.):
     return made
 
 
-def run(samples, preset, seed, changes, mix):
+def run(samples, preset, seed, changes, mix, cbs):
     "A trained detector, and what the run told"
     watch = Watch()
-    with patch.object(onenip.training, 'synthesize', mixed(**mix) if mix else synthesize): detector = train(samples, preset, seed=seed, cbs=watch, batched=False, **changes)
+    with patch.object(onenip.training, 'synthesize', mixed(**mix) if mix else synthesize): detector = train(samples, preset, seed=seed, cbs=[watch, *cbs], batched=False, **changes)
     return detector, watch.told
 
 
@@ -121,13 +123,16 @@ def main():
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--save', help='folder for the detector')
     parser.add_argument('--mix', nargs='+', default=[], help='of pseudo-anomalies: p_cutpaste=.25, local=.5')
+    parser.add_argument('--trick', choices=tricks, help='what no recipe has, see tricks.py')
     args = parser.parse_intermixed_args()
     changes, mix = ({k: value(v) for k, v in (c.split('=', 1) for c in said)} for said in (args.changes, args.mix))
     samples = SETS[args.on]()
-    if args.name.startswith('nearest'): detector, told = NearestNeighbour.fit(samples, Backbone('tf_efficientnet_lite0', **changes), seed=args.seed), {}
-    else: detector, told = run(samples, args.preset, args.seed, changes, mix)
+    with tricks[args.trick]() if args.trick else nullcontext([]) as cbs:
+        if args.name.startswith('nearest'): detector, told = NearestNeighbour.fit(samples, Backbone('tf_efficientnet_lite0', **changes), seed=args.seed), {}
+        else: detector, told = run(samples, args.preset, args.seed, changes, mix, cbs)
+        found = evaluate(detector, samples)
     if args.save: detector.save(args.save)
-    line = dict(name=args.name, preset=args.preset, on=args.on, seed=args.seed, changes=changes, mix=mix, recipe=detector.info.get('recipe'), threads=torch.get_num_threads(), **told, **evaluate(detector, samples))
+    line = dict(name=args.name, preset=args.preset, on=args.on, seed=args.seed, changes=changes, mix=mix, trick=args.trick, recipe=detector.info.get('recipe'), threads=torch.get_num_threads(), **told, **found)
     LOG.parent.mkdir(exist_ok=True)
     with LOG.open('a') as f: f.write(json.dumps(line)+'\n')
     for key, row in line['scores'].items():
