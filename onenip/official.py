@@ -26,7 +26,7 @@ from .training import PairDataset, hold_back
 @patch(cls_method=True)
 def from_official(cls:Detector,
     source:str|Path|dict, # released checkpoint, or its state dict
-    samples, # of `Sample`; normal training images are used, for prompts and the constant c
+    normals, # of `Sample`: normal training images, for prompts and the constant c; others among them are left out
     version:int=2, # of the dynamic decoder that was trained: 2, or 1 as behind the paper's tables
     score_pool:int=presets['official'].score_pool, # squares averaged before the maximum that scores an image; None: the maximum itself
     seed:int=0, # of the images that c is taken from, and their pseudo-anomalies
@@ -34,7 +34,7 @@ def from_official(cls:Detector,
     **kw # more arguments of `OneNIP`
 ) -> Detector:
     "A detector with released weights"
-    samples = normals(check_samples(samples))
+    samples = check_samples(normals).filter(lambda s: s.split == 'train' and not s.label)
     model = OneNIP.from_official(source, version, **kw)
     backbone = Backbone.from_official(source, size=model.size)
     device = torch.device(device or default_device())
