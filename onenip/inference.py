@@ -342,7 +342,7 @@ def _joined(pieces, tiles):
     return np.concatenate([np.concatenate(pieces[y*across:(y+1)*across], 1) for y in range(down)])
 
 def _check_tiles(tiles, prompt):
-    pair = tiles if isinstance(tiles, tuple) else (tiles, tiles)
+    pair = tiles if isinstance(tiles, (tuple, list)) else (tiles, tiles)
     if len(pair) != 2 or any(not isinstance(n, int) or n < 1 for n in pair): raise ValueError(f'tiles={tiles!r}: a number of pieces, or two, across and down, is expected')
     if prompt is None: raise ValueError(f'tiles={tiles!r} needs prompt=, a normal photo of the product at full size, which is cut like the image')
 
@@ -428,7 +428,6 @@ def calibrate(self:Detector,
     self._check_normals(normals)
     fresh = {}
     for product, own in by_product(normals).items():
-        if len(set(own)) < len(own): raise ValueError(f'{product}: an image is given twice; each counts once')
         try: Calibration([0.]*len(own), [0.]*len(own), rate)               # too few are told before they are judged
         except ValueError as e: raise ValueError(f'{product}: {e}') from None
         fresh |= self._calibration(own, own.attrgot('product'), rate, bs, progress)
@@ -440,15 +439,19 @@ def _check_normals(self:Detector, samples):
     "Raise if `samples` cannot be calibrated with"
     if not samples: raise ValueError('no normal images: calibration counts on images of each product')
     for s in samples:
+        if not isinstance(s, Sample): raise TypeError(f'{s!r} is no Sample: make it a Sample(image, product), or read the folder with get_samples')
         if s.label: raise ValueError(f'{s.name} is anomalous: calibration takes normal images only')
         self.pool.index(s.product); _check_image(s.image)
-    seen = [s for s in samples if image_key(s, self.backbone.size) in self.learned]
+    keys, first = [image_key(s, self.backbone.size) for s in samples], {}
+    for s, key in zip(samples, keys):
+        if (same := first.setdefault((s.product, key), s)) is not s: raise ValueError(f'{s.product}: an image is given twice, {s.name} shows the same as {same.name}; each counts once')
+    seen = [s for s, key in zip(samples, keys) if key in self.learned]
     if seen: raise ValueError(f'{len(seen)} of {len(samples)} images were learned from, the first is {seen[0].name}: it scores lower on them than on new ones; give others')
 
 # %% ../nbs/09_inference.ipynb #c3b959a2
 def _versions(): return {m.__name__: m.__version__ for m in (onenip, torch, timm, fastai)}
 
-def _digests(bank): return {image_key(s, bank.backbone.size) for s in bank.samples[bank.use]}
+def _digests(bank): return {bank.keys[i] for i in bank.use}
 
 def _info(bank, **kw):
     "How a detector was made from `bank`"

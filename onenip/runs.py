@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import sys
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from functools import partial
 from importlib.util import find_spec
@@ -30,8 +30,9 @@ from fastai.torch_core import num_distrib, rank_distrib, to_detach
 from fastcore.basics import patch
 from fastcore.foundation import L
 from fastcore.imports import noop
+from filelock import FileLock, Timeout
 
-from .cache import backbone_key, image_key
+from .cache import backbone_key
 from .data import _make_folder, _replace
 from .recipes import Preset, lr_at
 from .training import onenip_learner
@@ -62,7 +63,7 @@ def _pack(kept):
 def _run_of(learn, epochs):
     "What a run is, to be compared with a checkpoint's"
     bank = learn.dls.bank
-    images = [(bank.samples[i].product, image_key(bank.samples[i], bank.backbone.size)) for i in bank.use]         # what is in the files, not their names
+    images = [(bank.samples[i].product, bank.keys[i]) for i in bank.use]
     recipe = json.loads(json.dumps(asdict(learn.preset)))
     return dict(recipe=recipe, seed=learn.seed, epochs=epochs, model=learn.model.config, processes=num_distrib() or 1, steps=len(learn.dls.train), batched=learn.dls.train.dataset.batched,
                 textures=learn.dls.textures, weights=backbone_key(bank.backbone),
@@ -127,6 +128,17 @@ def _read(self:Checkpoint, file, device):
     return state
 
 # %% ../nbs/08a_runs.ipynb #650297d5
+@contextmanager
+def _alone(folder):
+    "Of several trainings at once only one may write into `folder`"
+    lock = FileLock(folder/'.lock')
+    try: lock.acquire(timeout=0)
+    except Timeout as e: raise OSError(f'another training is writing into {folder}: wait until it is done, or give another folder') from e
+    try: yield
+    finally:
+        (folder/'.lock').unlink(missing_ok=True)
+        lock.release()
+
 @patch
 def fit_onenip(self:Learner,
     epochs:int=None, # None: as in the recipe
@@ -138,15 +150,16 @@ def fit_onenip(self:Learner,
     epochs, cbs, first = self.preset.epochs if epochs is None else epochs, L(cbs), 0
     if num_distrib() > 1 and not any(isinstance(cb, DistributedTrainer) for cb in self.cbs):
         raise RuntimeError(f'{num_distrib()} processes, each on its own: train inside `with several(learn):`')
-    if resume is not None:
-        checkpoint = Checkpoint(resume, epochs, every)
-        first, cbs = checkpoint.restore(self), cbs+checkpoint
-        if not rank_distrib(): print(f'{checkpoint.folder/_NAME}: {f"goes on after epoch {first} of {epochs}" if first else f"written after every {every} of {epochs} epochs"}')
-    loaders = self.dls.loaders
-    if num_distrib() > 1: self.dls.loaders = [RankLoader(dl) for dl in loaders]
-    try:
-        if first < epochs: self.fit(epochs-first, cbs=cbs+_Schedule(self.preset, first, epochs))
-    finally: self.dls.loaders = loaders
+    checkpoint = None if resume is None else Checkpoint(resume, epochs, every)
+    with nullcontext() if checkpoint is None or rank_distrib() else _alone(checkpoint.folder):
+        if checkpoint:
+            first, cbs = checkpoint.restore(self), cbs+checkpoint
+            if not rank_distrib(): print(f'{checkpoint.folder/_NAME}: {f"goes on after epoch {first} of {epochs}" if first else f"written after every {every} of {epochs} epochs"}')
+        loaders = self.dls.loaders
+        if num_distrib() > 1: self.dls.loaders = [RankLoader(dl) for dl in loaders]
+        try:
+            if first < epochs: self.fit(epochs-first, cbs=cbs+_Schedule(self.preset, first, epochs))
+        finally: self.dls.loaders = loaders
 
 # %% ../nbs/08a_runs.ipynb #3068abf7
 class RankLoader(DistributedDL):

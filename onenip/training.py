@@ -31,7 +31,7 @@ from fastcore.parallel import num_cpus, parallel
 from torch import Tensor
 
 from .batched import N_NUMBERS, batch_parts, synthesize_batch
-from .cache import FeatureCache
+from .cache import FeatureCache, image_key
 from .data import by_product, check_samples, load_image, normals
 from .features import Backbone, FeatureNorm
 from .model import OneNIP, loss_parts, weigh
@@ -152,17 +152,21 @@ class EpochLoader(DataLoader):
 def hold_back(
     samples, # normal images
     share:float=.1, # of each product's
-    seed:int=0
+    seed:int=0,
+    keys=None # digest of each one's content; None: no two show the same
 ) -> tuple: # places to train on, places held back
-    "Split each product's normal images; a single one is not held back, and with a `share` of 0 none is"
+    "Split each product's normal images; a single one is not held back, with a `share` of 0 none is, and one that is held back is in no other place to train on"
     if not 0 <= share < 1: raise ValueError(f'held_back={share}: a share from 0 to 1 is expected')
     if not share: return list(range(len(samples))), []
-    rng, held = np.random.default_rng(seed), set()
-    for product, own in by_product(samples).items():
-        places = [i for i, s in enumerate(samples) if s.product == product]
-        n = min(max(1, round(share*len(own))), len(own)-1)           # one at least to hold, one at least to learn from
+    rng, held, first = np.random.default_rng(seed), set(), {}
+    keys = range(len(samples)) if keys is None else keys
+    for i, s in enumerate(samples): first.setdefault((s.product, keys[i]), i)                # of repeats
+    for product in by_product(samples):
+        places = [i for (p, _), i in first.items() if p == product]
+        n = min(max(1, round(share*len(places))), len(places)-1)     # one at least to hold, one at least to learn from
         held |= set(rng.permutation(places)[:n].tolist())
-    return [i for i in range(len(samples)) if i not in held], sorted(held)
+    seen = {(samples[i].product, keys[i]) for i in held}
+    return [i for i, s in enumerate(samples) if (s.product, keys[i]) not in seen], sorted(held)
 
 # %% ../nbs/08_training.ipynb #6882e368
 def _own_device():
@@ -185,7 +189,8 @@ class NormalBank:
         if not 0 <= seed < 2**31: raise ValueError(f'seed={seed}: a whole number from 0 to {2**31-1} is expected')
         self.device, self.backbone = torch.device(device or _own_device()), backbone
         self.samples = normals(check_samples(samples))
-        self.use, self.held = hold_back(self.samples, held_back, seed) # places of images to learn from, and of those held back
+        self.keys = [image_key(s, backbone.size) for s in self.samples]      # what is in the files, not their names
+        self.use, self.held = hold_back(self.samples, held_back, seed, self.keys) # places of images to learn from, and of those held back
         if held_back and not self.held: raise ValueError(f'{len(self.samples)} normal images of {len(by_product(self.samples))} products: at least one product needs two, since some are held back for calibration')
         self.feats = FeatureCache(backbone.to(self.device), cache).encode(self.samples, progress=len(self.samples) > 100)
         known = self.feats[self.use]
@@ -243,6 +248,7 @@ def onenip_dls(
 ) -> DataLoaders: # its `bank` is the `NormalBank`
     "Training and validation batches of (targets, prompts, pseudo-anomalies, masks)"
     if prompt_mode not in ('random', 'fixed'): raise ValueError(f"prompt_mode={prompt_mode!r}: 'random' or 'fixed' is expected")
+    if not isinstance(bs, int) or bs < 1: raise ValueError(f'bs={bs}: a whole number of images a batch, at least 1, is expected')
     if textures is not None and not isinstance(textures, Textures): textures = Textures(textures)       # a wrong folder is told at once
     bank = NormalBank(samples, backbone, held_back, seed, standardise, device, cache)
     textures = textures or Textures(samples=bank.samples[bank.use])
