@@ -7,6 +7,7 @@ __all__ = ['OnnxDetector']
 
 # %% ../nbs/09d_onnx.ipynb #20e2cacb
 import base64
+import hashlib
 import json
 import logging
 import warnings
@@ -57,7 +58,7 @@ _FORMAT = 1
 def _metadata(detector):
     "What a file says of itself beside its graph"
     b, keep = detector.backbone, ('score_pool', 'info')
-    return dict(format=_FORMAT, size=b.size, products=detector.pool.products, prompts=[_base64(Image.fromarray(i), 'PNG') for i in detector.pool.images], backbone=b.name,
+    return dict(format=_FORMAT, sealed=True, size=b.size, products=detector.pool.products, prompts=[_base64(Image.fromarray(i), 'PNG') for i in detector.pool.images], backbone=b.name,
                 model=detector.model.config, scale=float(detector.scale), alpha=float(detector.alpha), neighbours=float(detector.neighbours), worth=float(detector.worth), about=detector.about, learned=sorted(detector.learned),
                 calibration={p: c.asdict() for p, c in detector.calibration.items()}, **{k: getattr(detector, k) for k in keep}, versions=_versions())
 
@@ -77,6 +78,19 @@ def _quiet():
         try: yield
         finally: logging.disable(before)
 
+def _let_choose(model):
+    "Without the input `product` the pool chooses: it is -1 then, for all images"
+    from onnx.numpy_helper import from_array
+    model.graph.initializer.append(from_array(np.array([-1], np.int64), 'product'))
+    next(i for i in model.graph.input if i.name == 'product').type.tensor_type.shape.dim[0].dim_param = 'n or 1'
+
+_SEAL = b'rJ\n\x06sha256\x12@' # what an ONNX file with only this entry of metadata begins with; 64 characters follow
+
+def _with_seal(model):
+    "The bytes of `model` and their checksum, as one more entry of its metadata: of two models in a row a reader makes one"
+    return model+_SEAL+hashlib.sha256(model).hexdigest().encode()
+
+# %% ../nbs/09d_onnx.ipynb #a7d1c2f3
 @torch.no_grad()
 def _write_graph(detector, path):
     "Write `detector` to `path`, for batches of any size"
@@ -90,8 +104,9 @@ def _write_graph(detector, path):
     with _quiet():
         program = torch.onnx.export(graph, example, dynamo=True, verbose=False, dynamic_shapes=({0: n}, {0: n}), input_names=['pixels', 'product'], output_names=names)
     model = program.model_proto
+    _let_choose(model)
     onnx.helper.set_model_props(model, {'onenip': json.dumps(_metadata(detector))})
-    onnx.save(model, path)
+    path.write_bytes(_with_seal(model.SerializeToString()))
 
 # %% ../nbs/09d_onnx.ipynb #831ae434
 class _Prompts(PromptPool):
@@ -100,9 +115,13 @@ class _Prompts(PromptPool):
 
 def _read_metadata(session, path):
     "What `_metadata` wrote"
-    text = session.get_modelmeta().custom_metadata_map.get('onenip')
-    if text is None: raise ValueError(f'{path} is no detector of onenip: give a file that Detector.export_onnx wrote')
-    config = json.loads(text)
+    told = session.get_modelmeta().custom_metadata_map
+    if 'onenip' not in told: raise ValueError(f'{path} is no detector of onenip: give a file that Detector.export_onnx wrote')
+    try: config = json.loads(told['onenip'])
+    except ValueError as e: raise ValueError(f'{path} is damaged ({e}): export it again') from e
+    model, _, seal = Path(path).read_bytes().rpartition(_SEAL)
+    if (config.get('sealed') or 'sha256' in told) and hashlib.sha256(model).hexdigest().encode() != seal:           # files of earlier versions have none
+        raise ValueError(f'{path} was changed since it was written: its checksum differs; export it again')
     if config['format'] != _FORMAT: raise ValueError(f'{path} has format {config["format"]}, this version of onenip reads {_FORMAT}: export it again')
     return config
 
@@ -112,7 +131,7 @@ def _session(path, threads, providers):
     import onnxruntime
     if not Path(path).is_file(): raise FileNotFoundError(f'{path} does not exist: give a file that Detector.export_onnx wrote')
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or 0
+    options.intra_op_num_threads, options.log_severity_level = threads or 0, 3               # errors: that `product` has a default is no news
     try: return onnxruntime.InferenceSession(str(path), options, providers=providers or ['CPUExecutionProvider'])
     except Exception as e: raise ValueError(f'{path} cannot be run as ONNX ({e}): export it again') from e
 
