@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from fastcore.basics import patch
-from fastprogress.fastprogress import progress_bar
+from fastprogress.fastprogress import printing, progress_bar
 from torch import Tensor
 
 from .data import Sample, _make_folder, _replace, load_image
@@ -121,7 +121,7 @@ def encode(self:FeatureCache,
     new = [i for i, f in enumerate(feats) if f is None]
     keep = bool(self.folder and new) and self._prepare(len(new))
     starts = range(0, len(new), bs)
-    for start in progress_bar(starts, leave=False) if progress and new else starts:
+    for start in progress_bar(starts, leave=False) if progress and new and printing() else starts:
         batch = new[start:start+bs]
         for i, f in zip(batch, self.backbone.encode([images[i] for i in batch]).half().cpu()): feats[i] = f
         keep = keep and self._keep([files[i] for i in batch], [feats[i] for i in batch])

@@ -209,6 +209,9 @@ def _replace(folder, name, write):
         write(new)
         new.chmod(mode)                                                  # of any new file: some writers leave it to the owner alone
         os.replace(new, folder/name)
+    except OSError as e:
+        if e.filename: raise
+        raise OSError(e.errno, f'{folder/name} could not be written ({e.strerror}), what was there before is: make room, or give another folder') from e # a full disk names no file
     finally: new.unlink(missing_ok=True)
 
 # %% ../nbs/00_data.ipynb #d22f998e
@@ -228,7 +231,7 @@ def _check_sample(sample):
     "Raises if `sample`'s image or mask cannot be read, or they differ in size"
     size = _check_image(sample.image)
     if sample.mask is None: return
-    mask_size = sample.mask.shape[::-1] if isinstance(sample.mask, np.ndarray) else _check_image(sample.mask, is_mask=True)
+    mask_size = sample.mask.shape[1::-1] if isinstance(sample.mask, np.ndarray) else _check_image(sample.mask, is_mask=True)
     if mask_size != size:
         mask = sample.mask if isinstance(sample.mask, (str, Path)) else 'the mask in memory'
         raise ValueError(f'{mask} is {mask_size[0]}×{mask_size[1]} pixels, its image {sample.name} is {size[0]}×{size[1]}: '

@@ -131,6 +131,7 @@ def decide(
     size:tuple # width and height of the photo
 ) -> dict: # p_value, threshold, is_anomalous, regions; None each without calibration
     "What `calibration` says of an image"
+    if not np.isfinite(score): raise ValueError(f'the score is {score}: the detector gives no number for this image, its training went wrong or its weights are damaged')
     if calibration is None: return dict.fromkeys(('p_value', 'threshold', 'is_anomalous', 'regions'))
     return dict(p_value=calibration.p_value(score), threshold=calibration.threshold, is_anomalous=score > calibration.threshold,
                 regions=find_regions(anomaly_map, calibration.pixel_threshold, size))

@@ -427,6 +427,7 @@ def evaluate(self:Detector,
     protocol = get_protocol(protocol, **changes, **({} if prompt is None else dict(prompt=prompt)))
     seeds, samples = list(prompt_seeds), L(samples)
     if not seeds or len(set(seeds)) < len(seeds) or len(seeds) > 1 and protocol.prompt != 'random': raise ValueError(f"prompt_seeds={seeds}: one seed, or several different ones with prompt='random'")
+    if not isinstance(bootstrap, int) or bootstrap < 0: raise ValueError(f'bootstrap={bootstrap}: a whole number of draws is expected, 0 for no intervals')
     test, tables = _test_samples(samples, self.pool), []
     for seed in seeds:
         prompts = _random_prompts(test, samples, seed) if protocol.prompt == 'random' else None

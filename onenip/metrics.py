@@ -127,6 +127,7 @@ def _checked(scores, labels, maps, masks):
     if maps is None and masks is not None: raise ValueError('masks without maps: give the maps that the masks belong to')
     if maps is not None and (maps.ndim != 3 or masks is not None and maps.shape != masks.shape):
         raise ValueError(f'maps {maps.shape} and masks {np.shape(masks)} must have the same shape, (images, height, width)')
+    if maps is not None and len(maps) > len(scores): raise ValueError(f'{len(maps)} maps for {len(scores)} scores: one map an image is expected, or fewer, of those whose truth is known')
     for name, v in dict(scores=scores, maps=maps).items():
         if v is not None and not np.isfinite(v).all(): raise ValueError(f'{name} hold nan or infinity: the model did not train well, or the input is broken')
     return scores, labels.astype(int), maps, masks
@@ -149,6 +150,7 @@ def _redrawn(weights, positive, negative, covered):
 def _pixel_histograms(maps, masks, bins):
     "Of the pixels of every image: defective, normal, and defective ones by their region's weight"
     edges = np.unique(np.quantile(maps[masks], np.linspace(0, 1, bins)))
+    edges = np.append(edges, np.nextafter(edges[-1], np.inf))            # above it normal pixels are alone
     codes = [np.searchsorted(edges, m.ravel(), 'right') for m in maps]
     tell = lambda keep, weights=lambda m: None: np.stack([np.bincount(c[keep(m)], weights(m), len(edges)+1) for c, m in zip(codes, masks)])
     return tell(lambda m: m.ravel()), tell(lambda m: ~m.ravel()), tell(lambda m: m.ravel(), lambda m: region_weights(m[None]))

@@ -15,6 +15,7 @@ from collections import Counter, defaultdict, namedtuple
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -412,7 +413,7 @@ def _row_sample(where, row, find):
     if label not in (0, 1): raise ValueError(f'{where}: label {label!r} is neither 0 (normal) nor 1 (anomalous)')
     if label == 1 and row['split'] == 'train': raise ValueError(f'{where}: {image} is defective; only normal images are trained on, take the row out')
     mask = None
-    if label == 1: mask = find(row['maskname'], where) if row.get('maskname') else np.broadcast_to(True, _check_image(image)[::-1])
+    if label == 1: mask = find(str(row['maskname']), where) if row.get('maskname') else np.broadcast_to(True, _check_image(image)[::-1])
     defect = (row.get('label_name') or image.parent.name) if label == 1 else 'good'
     try: return Sample(image, _row_product(row, image), label, defect, mask, row['split'] or _SPLITS[label])
     except ValueError as e: raise ValueError(f'{where}: {e}') from e
@@ -453,9 +454,14 @@ def _unlisted(samples, root):
     return [*_skipped(root, samples, lambda parts: 'in no row'), *beside]
 
 # %% ../nbs/00a_readers.ipynb #44b15f17
+def _text(file):
+    "What a text `file` says"
+    try: return file.read_text(encoding='utf-8-sig')
+    except UnicodeDecodeError as e: raise ValueError(f'{file} is not in UTF-8 ({e}): save it as UTF-8') from e
+
 def _visa_rows(table):
     "(place, row) of each line of the csv file `table`, in the words of a list"
-    with open(table, newline='', encoding='utf-8-sig') as f:
+    with StringIO(_text(table), newline='') as f:
         lines = csv.DictReader(f)
         missing = {'object', 'split', 'label', 'image', 'mask'} - set(lines.fieldnames or [])
         if missing: raise ValueError(f"{table} has no column {', '.join(sorted(missing))}; expected are VisA's: object, split, label, image, mask")
@@ -469,7 +475,9 @@ def _visa_rows(table):
 def _read_visa(path):
     table = path if path.is_file() else path/'split_csv'/'1cls.csv'
     if not table.is_file(): raise FileNotFoundError(f"{table} is missing: it says which images are for training; copy VisA's folder split_csv there")
-    return _read_rows(list(_visa_rows(table)), _Finder(table.parent), path if path.is_dir() else path.parent)
+    try: rows = list(_visa_rows(table))
+    except csv.Error as e: raise ValueError(f'{table} cannot be read as csv ({e}): mend it') from e
+    return _read_rows(rows, _Finder(table.parent), path if path.is_dir() else path.parent)
 
 def _fits_visa(path):
     if path.is_file(): return path.suffix.lower() == '.csv'
@@ -480,7 +488,7 @@ READERS['visa'] = Reader('split_csv/1cls.csv beside <product>/Data/Images', _fit
 # %% ../nbs/00a_readers.ipynb #968d4555
 def _list_rows(file):
     "(place, row) of each line of the list `file`"
-    for number, line in enumerate(file.read_text(encoding='utf-8-sig').splitlines(), 1):
+    for number, line in enumerate(_text(file).splitlines(), 1):
         where = f'{file} line {number}'
         if not line.strip(): continue
         try: row = json.loads(line)

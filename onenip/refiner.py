@@ -106,7 +106,8 @@ def image_score(
 ) -> Tensor: # (b,)
     "Maximum of each map"
     if pool:
-        if not 1 <= pool <= min(maps.shape[-2:]): raise ValueError(f'pool={pool}: between 1 and {min(maps.shape[-2:])}, the side of the map, is expected')
+        if not isinstance(pool, int) or not 1 <= pool <= min(maps.shape[-2:]): raise ValueError(f'pool={pool}: a whole number from 1 to {min(maps.shape[-2:])}, the side of the map, is expected')
+        if not maps.is_floating_point(): maps = maps.float()
         columns, rows = (_averages(n, pool).to(maps) for n in maps.shape[-2:])
         maps = columns @ maps @ rows.T                                  # as average pooling, which is slow with large squares and a step of 1
     return maps.flatten(1).amax(1)

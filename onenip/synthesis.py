@@ -37,12 +37,12 @@ def _colour_jitter(im, rng):
         else: im = kind(im).enhance(rng.uniform(.6, 1.4))
     return im
 
-def _check_pixels(image):
-    "Raise if `image` is not uint8 (h w 3)"
+def _check_pixels(image, name='image', least=16):
+    "Raise if `image` is not uint8 (h w 3), at least `least` pixels high and wide"
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         told = f'of type {image.dtype} and shape {image.shape}' if isinstance(image, np.ndarray) else f'of type {type(image).__name__}'
-        raise ValueError(f'image {told}: a uint8 array (h, w, 3) is expected, see load_image')
-    if min(image.shape[:2]) < 16: raise ValueError(f'image of {image.shape[0]}×{image.shape[1]} pixels: at least 16×16 are expected')
+        raise ValueError(f'{name} {told}: a uint8 array (h, w, 3) is expected, see load_image')
+    if min(image.shape[:2]) < least: raise ValueError(f'{name} of {image.shape[0]}×{image.shape[1]} pixels: at least {least}×{least} are expected')
 
 # %% ../nbs/04_synthesis.ipynb #c03d21b6
 def cutpaste(
@@ -193,6 +193,7 @@ def perlin_paste(
 ) -> tuple: # pseudo-anomaly, uint8 (h w 3), and its mask, bool (h w)
     "Let an augmented `texture` show through blobs of Perlin noise"
     _check_pixels(image)
+    _check_pixels(texture, 'texture', 1)
     rng = np.random.default_rng(rng)
     h, w = image.shape[:2]
     mask = perlin_mask(h, w, rng)
@@ -213,6 +214,7 @@ def synthesize(
 ) -> tuple: # pseudo-anomaly, uint8 (h w 3), and its mask, bool (h w)
     "A pseudo-anomaly of `image`, by CutPaste or by Perlin paste"
     _check_pixels(image)
+    if not 0 <= p_cutpaste <= 1: raise ValueError(f'p_cutpaste={p_cutpaste}: a probability from 0 to 1 is expected')
     rng = np.random.default_rng(rng)
     if not isinstance(textures, Textures): textures = Textures(textures)
     if rng.random() < p_cutpaste: return cutpaste(image, rng)
