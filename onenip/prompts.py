@@ -48,6 +48,7 @@ class PromptPool:
         self.backbone, self.norm = backbone, norm or FeatureNorm.identity(backbone.channels).to(backbone.device)
         self.products, self.images, self.feats = [], [], torch.empty(0, device=backbone.device)
         self.places = [] # of the prompts among the normal training images, None if added later
+        samples = list(samples)                                      # a generator is used up after one look
         own = normals(samples)
         missing = {s.product for s in samples}-{s.product for s in own}
         if not own or missing: raise ValueError(f'no normal training images{f" of {sorted(missing)}" if missing else ""}: a prompt is a normal image of its product')
