@@ -15,7 +15,7 @@ from fastcore.basics import patch
 from fastcore.foundation import L
 from scipy.stats import binom
 
-from .data import Sample, by_product, normals
+from .data import Sample, by_product, normals, readable
 from .inference import Detector
 from .prompts import cosine
 from .readers import _find_few, _finding, _many, survey
@@ -129,6 +129,7 @@ def doctor(
     samples = L(samples)
     found = survey(samples) if samples or detector is None else L()
     if detector is None: return found + _find_few(samples)
+    samples = readable(samples)[0]                                   # the others are told by now
     found += _twins(detector) + _uncalibrated(detector)
     for product in by_product(samples): detector.pool.index(product)
     some = lambda own: L(v for part in by_product(own).values() for v in part[np.random.default_rng(0).permutation(len(part))[:most].tolist()])

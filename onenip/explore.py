@@ -197,11 +197,19 @@ def upload(self:Explorer,
     return sample
 
 # %% ../nbs/11_explore.ipynb #87c888d4
+@patch
+@_kept(1)
+def _peak(self:Explorer):
+    "The highest value of a map of a normal photo: the middle one of a few, test photos first"
+    good = self.samples.filter(lambda s: not s.label) or self.samples
+    return float(np.median([self.maps(s)['anomaly_map'].max() for s in good.sorted(lambda s: s.split == 'train')[:8]]))
+
 @patch(as_prop=True)
 def top(self:Explorer):
     "The value of a map that is drawn brightest, a round number"
-    high = max(self.detector.scale, *(2*c.pixel_threshold for c in self.detector.calibration.values()), 0)
-    return float(f'{high:.2g}')
+    d, usual = self.detector, [c.pixel_threshold for c in self.detector.calibration.values()]
+    if not usual and not hasattr(d, 'model'): usual = [self._peak()]                        # there is no constant c either
+    return float(f'{max(d.scale if hasattr(d, "model") else 0, *(2*v for v in usual), 0):.2g}') or 1.
 
 def _tile(images, size):
     "Up to 16 `images` (s s 3) in a square of `size`"
@@ -281,7 +289,7 @@ def draw_attention(self:Explorer,
     weights = self.attended(photo, prompt, side, patch, layer, head)
     images = dict(photo=self._pixels(photo), prompt=self._pixels(prompt))
     other = 'prompt' if side == 'photo' else 'photo'
-    images[other] = heat_map(images[other], np.kron(weights, np.ones((16, 16))), 0, weights.max(), None, cmap)
+    images[other] = heat_map(images[other], np.kron(weights, np.ones([len(images[other])//len(weights)]*2)), 0, weights.max(), None, cmap)
     images[side] = _mark(images[side], patch, len(weights))
     return images
 

@@ -28,12 +28,21 @@ from .readers import _FOREIGN
 from .report import _data_url, _write_page, heat_map
 
 # %% ../nbs/10d_predictions.ipynb #a0a2bd8a
+def _files(folder):
+    "Files in `folder` and below, through links to folders too, once each; none that are hidden"
+    seen = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [f for f in folders if not f.startswith('.')]
+        if (real := os.path.realpath(place)) in seen: folders.clear(); continue         # a link to a folder above
+        seen.add(real)
+        yield from (Path(place)/n for n in names if not n.startswith('.'))
+
 def _photos_at(path):
     "Image files at and below `path`, and (file, reason) of those of a foreign format"
     path = Path(path)
     if path.is_file(): return [path], []
     if not path.is_dir(): raise FileNotFoundError(f'{path} does not exist: give a photo or a folder of photos')
-    found = sorted(f for f in path.rglob('*') if not f.is_dir() and not any(p.startswith('.') for p in f.relative_to(path).parts))
+    found = sorted(_files(path))
     photos = [f for f in found if f.suffix.lower() in IMAGE_SUFFIXES]
     foreign = [(f, f'{f} is in a format that cannot be read: convert it') for f in found if f.suffix.lower() in _FOREIGN]
     if not photos and not foreign: raise ValueError(f'{path} holds no photos, files ending in {" ".join(sorted(IMAGE_SUFFIXES))}: give another folder')
@@ -129,8 +138,8 @@ class _Top:
         self.n += 1
         if len(self.items) == self.most:
             if rank >= self.items[-1][0]: return
-            self.items.pop()
         insort(self.items, (rank, self.n, make()))
+        del self.items[self.most:]
 
     def __iter__(self): return (item for *_, item in self.items)
 
@@ -209,8 +218,9 @@ def write_predictions(
         judged, bad = _judge_some(detector, some, product)
         _usual(detector, judged, cards.usual)
         for photo, p in judged:
-            lines.append(_row(detector, photo, p))
-            cards.add(photo, _printable(photo.relative_to(root)), p)
+            try: line = _row(detector, photo, p); cards.add(photo, _printable(photo.relative_to(root)), p)
+            except OSError as e: bad.append((photo, f'{photo} was taken away while it was judged ({e.strerror})'))
+            else: lines.append(line)
         return bad
     starts = range(0, len(found), 32)
     try:

@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader
 from matplotlib import colormaps
 from PIL import Image, ImageFilter
 
-from .data import _base64, _make_folder, load_mask
+from .data import _base64, _make_folder, _replace, load_mask
 from .evaluation import Table
 from .inference import Detector
 
@@ -108,12 +108,12 @@ def write_report(
     if rank_distrib(): return folder/'report.html'
     products = [_product(detector, p, scores, table.samples, most) for p, scores in table.scores.groupby('product')]
     about, tables = f'{detector!r}.', [_table(t) for t in (table, *beside)]
-    table.scores.to_csv(folder/'scores.csv', index=False)
-    table.to_csv(folder/'metrics.csv')
+    _replace(folder, 'scores.csv', lambda f: table.scores.to_csv(f, index=False))
+    _replace(folder, 'metrics.csv', table.to_csv)
     return _write_page(folder, 'report.html', title=title, about=about, tables=tables, products=products, credits=credits)
 
 def _write_page(folder, template, **what):
     "`report.html` from a template of the package"
     page = Environment(autoescape=True, loader=PackageLoader('onenip', 'assets')).get_template(template)
-    (folder/'report.html').write_text(page.render(**what), encoding='utf-8')
+    _replace(folder, 'report.html', lambda f: f.write_text(page.render(**what), encoding='utf-8'))
     return folder/'report.html'
