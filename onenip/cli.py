@@ -70,7 +70,7 @@ def demo(
     _say(*CREDITS)
     _say(f'Training one model for all of them by the recipe {preset}, {epochs} rounds of 50 steps or as many as fit into {minutes:g} minutes ...')
     detector = train(samples, preset, seed=seed, held_back=.2, epochs=epochs, minutes=minutes, cbs=Announce(quiet=not _is_terminal()))
-    if detector.info['epochs'] < epochs: _say(f"This machine had the time for {detector.info['epochs']} rounds of {epochs}: with --minutes {ceil(1.3*minutes*epochs/detector.info['epochs'])} it trains them all")
+    if (done := detector.info['epochs']) < epochs: _say(f"This machine had the time for {done} round{'s'*(done != 1)} of {epochs}: with --minutes {ceil(1.3*minutes*epochs/done)} it trains them all")
     detector.save(out/'detector')
     _say('Evaluating on images it has not seen ...')
     table = detector.evaluate(samples, progress=_is_terminal())
@@ -95,9 +95,10 @@ def convert(
 ):
     "Turn a released checkpoint into a detector"
     from onenip.all import Detector, get_samples
+    if not Path(checkpoint).is_file(): raise FileNotFoundError(f'checkpoint {checkpoint} does not exist: check the path')
     out = _free(out)
     detector = Detector.from_official(checkpoint, get_samples(normals), version=version)
-    _say(detector, f'Detector: {detector.save(out)}', f'\nNext: onenip calibrate {out} GOOD_PHOTOS, with others than those in {normals}')
+    _say(detector, f'Detector: {detector.save(out)}', f'\nNext: onenip calibrate {_q(out)} GOOD_PHOTOS, with others than those in {normals}')
     return dict(detector=str(out), products=detector.pool.products)
 
 # %% ../nbs/12_cli.ipynb #ca42e6b1
@@ -201,7 +202,8 @@ def predict(
     if n := int(frame.learned_from.sum()): _say(f'{n} of the photos {"was" if n == 1 else "were"} trained on, and score{"s"*(n == 1)} lower than new photos would')
     missing = sorted(set(frame['product'][frame.p_value.isna()]))
     if missing: _say(f'Not calibrated, so without verdict: {", ".join(missing)}')
-    if len(frame): _say(f'\nNext: open {Path(out)/"report.html"}' + (f', and onenip calibrate {_q(model)} GOOD_PHOTOS' if missing else ''))
+    more = f', and onenip calibrate {_q(model)} GOOD_PHOTOS --product {_q(missing[0])}' if missing else ''
+    _say(f'\nNext: open {Path(out)/"report.html"}{more}' if len(frame) else '\nNext: see why no photo could be read, and convert or replace them')
     rows = json.loads(frame.drop(columns='regions').to_json(orient='records'))
     for row, regions in zip(rows, frame.regions): row['regions'] = json.loads(regions) if isinstance(regions, str) else None
     return dict(photos=rows, unread=unread, report=str(Path(out)/'report.html'))
@@ -231,14 +233,17 @@ def evaluate(
     from onenip.report import _summary, write_report
     rules, out = get_protocol(protocol), _make_folder(out)              # what cannot be written is told before an hour of work
     detector = _load(model)
-    samples = _as_known(_to_test(data, detector, rules), detector, data, product)
+    samples, unread = _readable(_as_known(_to_test(data, detector, rules), detector, data, product))
     table = detector.evaluate(samples, protocol=rules, bootstrap=bootstrap, progress=_is_terminal())
+    table.save(out/'table')
+    _say(table)
     usual = table if rules.name == 'deployable' else detector.evaluate(samples, progress=_is_terminal())       # pictures show it as in use
     page = write_report(detector, usual, out, beside=[] if usual is table else [table])
-    table.save(out/'table')
-    _say(table, *(f'{p}: {_summary(p, own, detector.thresholds)}' for p, own in usual.scores.groupby('product')),
-         'An I-AUROC of 100 tells every defective image from every normal one, 50 is as good as tossing a coin.', f'\nNext: open {page}, or look closer: onenip explore {_q(model)} {_q(data)}')
-    return dict(metrics=json.loads(table.to_frame().to_json(orient='index')), report=str(page), card=table.card.to_dict())
+    if usual is not table: _say('As in use, by the rules of the deployable protocol:')
+    _say(*(f'{p}: {_summary(p, own, detector.thresholds)}' for p, own in usual.scores.groupby('product')),
+         'An I-AUROC of 100 tells every defective image from every normal one, 50 is as good as tossing a coin.', *_left_out(unread),
+         f'\nNext: open {page}, or look closer: onenip explore {_q(model)} {_q(data)}')
+    return dict(metrics=json.loads(table.to_frame().to_json(orient='index')), report=str(page), card=table.card.to_dict(), unread=unread)
 
 # %% ../nbs/12_cli.ipynb #9223e2d5
 def _as_known(samples, detector, folder, product=None):
@@ -259,19 +264,22 @@ def calibrate(
     model:str, # folder of the detector
     good_photos:str, # folder with normal photos of each product that were not trained on
     rate:float=.05, # share of normal photos that may raise an alarm
-    product:str=None # which product all photos show; by default the folders' names tell, or it is the only one that the detector knows
+    product:str=None, # which product all photos show; by default the folders' names tell, or it is the only one that the detector knows
+    out:str=None # folder for the detector with these thresholds; by default MODEL gets them
 ):
     "Set thresholds by normal photos that the model has not seen"
+    from onenip.data import _make_folder
     from onenip.decisions import EXCHANGEABLE
     from onenip.readers import get_samples, unique
-    detector = _load(model)
+    detector, out = _load(model), _make_folder(model) if out is None else _free(out)         # what cannot be written is told before the work
     samples, unread = _readable(_as_known(get_samples(good_photos), detector, good_photos, product))
     normal = unique([replace(s, split='train') for s in samples if not s.label])
     if (copies := sum(not s.label for s in samples)-len(normal)): _say(f'{copies} of the photos repeat others: each counts once')
     fresh = detector.calibrate(normal, rate, progress=_is_terminal())
-    detector.save(model)
-    _say(*(f'{p}: {c!r}' for p, c in fresh.items()), *_outliers(fresh, model, good_photos), EXCHANGEABLE, *_left_out(unread), f'\nNext: onenip predict {_q(model)} PHOTOS')
-    return dict(detector=model, calibration=_calibrations(fresh), condition=EXCHANGEABLE, unread=unread)
+    _say(*(f'{p}: {c!r}' for p, c in fresh.items()), *_outliers(fresh, model, good_photos), EXCHANGEABLE, *_left_out(unread))
+    detector.save(out)
+    _say(f'\nNext: onenip predict {_q(out)} PHOTOS')
+    return dict(detector=str(out), calibration=_calibrations(fresh), condition=EXCHANGEABLE, unread=unread)
 
 # %% ../nbs/12_cli.ipynb #6be9ca9a
 def add_product(
@@ -282,16 +290,18 @@ def add_product(
 ):
     "Add a product by one good photo, without training"
     from onenip.cache import image_key
+    from onenip.data import _make_folder
     detector, neighbour = _load(model), neighbour and _free(neighbour)
+    _make_folder(model)                                                 # what cannot be written is told before the work
     if neighbour and name in detector.pool and image_key(photo, detector.size) in detector.learned:       # added before, the neighbour is wanted now
         detector.neighbour().save(neighbour)
-        _say(f'{model} knows {name} already; the nearest neighbour with the same photos: {neighbour}', f'\nNext: onenip calibrate {neighbour} GOOD_PHOTOS --product {name}')
+        _say(f'{model} knows {name} already; the nearest neighbour with the same photos: {neighbour}', f'\nNext: onenip calibrate {_q(neighbour)} GOOD_PHOTOS --product {_q(name)}')
         return dict(detector=model, neighbour=str(neighbour), name=name)
     added = detector.add_product(name, photo)
-    if neighbour: detector.neighbour().save(neighbour)
     detector.save(model)
+    if neighbour: detector.neighbour().save(neighbour)
     better = f'the detector in {neighbour}' if neighbour else f'onenip add-product {_q(model)} {_q(name)} {_q(photo)} --neighbour FOLDER'
-    _say(repr(added).replace('detector.neighbour()', better), f'\nNext: onenip calibrate {neighbour or model} GOOD_PHOTOS --product {name}')
+    _say(repr(added).replace('detector.neighbour()', better), f'\nNext: onenip calibrate {_q(neighbour or model)} GOOD_PHOTOS --product {_q(name)}')
     return dict(vars(added), detector=model, neighbour=neighbour and str(neighbour))
 
 # %% ../nbs/12_cli.ipynb #7e1c0b89
@@ -301,7 +311,7 @@ def doctor(
     photos:str=None # with --data: a day's photos; have they drifted from the training images?
 ):
     "Say what is odd about data, or about a detector judging data"
-    from onenip.data import Sample
+    from onenip.data import Sample, normals, readable
     from onenip.doctor import doctor as look
     from onenip.predictions import _photos_at
     from onenip.readers import get_samples
@@ -312,8 +322,8 @@ def doctor(
     if is_model and data: samples = _as_known(samples, detector, data)
     today, unread = _readable([Sample(f, 'photo') for f in _photos_at(photos)[0]]) if photos else ([], [])
     found = look(samples, detector, photos=[s.image for s in today])
-    if is_model and (good := [s for s in samples if s.split == 'test' and not s.label]):
-        _say('For which product the pool takes normal test images (rows: what they show)', detector.confusion(good), '')
+    good = readable([s for s in samples if s.split == 'test' and not s.label] or normals(samples))[0]
+    if is_model and good: _say('For which product the pool takes normal images (rows: what they show)', detector.confusion(good), '')
     _say(*(found or ['Nothing odd was found.']))
     _say(*_left_out(unread))
     if is_model and not data: _say(f'The prompts and thresholds of {target} were looked at; with --data DATA its verdicts are too')
@@ -421,6 +431,12 @@ def _parser():
     return parser
 
 # %% ../nbs/12_cli.ipynb #e1677407
+def _failed(as_json, error, code):
+    "Tell the `error`; the exit `code`"
+    print(f'onenip: {error}', file=sys.stderr)
+    if as_json: print(json.dumps(dict(error=str(error))))
+    return code
+
 def main(
     argv:list=None # arguments; None: those of the process
 ) -> int: # exit code, see `CODES`
@@ -433,18 +449,14 @@ def main(
     bars, fastprogress.NO_BAR = fastprogress.NO_BAR, not _is_terminal()
     try:
         with redirect_stdout(sys.stderr) if as_json else nullcontext(): result = command(**args) or {}
-    except MISTAKES as e:
-        print(f'onenip: {e}', file=sys.stderr)
-        if as_json: print(json.dumps(dict(error=str(e))))
-        return 2
+    except MISTAKES as e: return _failed(as_json, e, 2)
     except Exception as e:
         print_exc()
-        print(f'onenip: an error that nobody thought of ({type(e).__name__}): please report it with the lines above', file=sys.stderr)
-        return 3
+        return _failed(as_json, f'an error that nobody thought of ({type(e).__name__}): please report it with the lines above', 3)
     except KeyboardInterrupt as e:
         told = '; the same command goes on from the last checkpoint, or begins again if there was none' if command is train else f'; {e}' if str(e) else ''
-        print(f'\nonenip: interrupted{told}', file=sys.stderr)
-        return 130
+        print(file=sys.stderr)                                           # ^C stands there
+        return _failed(as_json, f'interrupted{told}', 130)
     finally: fastprogress.NO_BAR = bars
     if as_json: print(json.dumps(result, default=str))
     return 1 if result.get('unread') else 0
