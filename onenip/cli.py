@@ -233,7 +233,9 @@ def evaluate(
     from onenip.report import _summary, write_report
     rules, out = get_protocol(protocol), _make_folder(out)              # what cannot be written is told before an hour of work
     detector = _load(model)
-    samples, unread = _readable(_as_known(_to_test(data, detector, rules), detector, data, product))
+    samples = _as_known(_to_test(data, detector, rules), detector, data, product)
+    needed = samples if rules.prompt == 'random' else [s for s in samples if s.split == 'test'] or samples
+    samples, unread = _readable(needed)
     table = detector.evaluate(samples, protocol=rules, bootstrap=bootstrap, progress=_is_terminal())
     table.save(out/'table')
     _say(table)

@@ -444,7 +444,8 @@ def _check_normals(self:Detector, samples):
         self.pool.index(s.product); _check_image(s.image)
     keys, first = [image_key(s, self.backbone.size) for s in samples], {}
     for s, key in zip(samples, keys):
-        if (same := first.setdefault((s.product, key), s)) is not s: raise ValueError(f'{s.product}: an image is given twice, {s.name} shows the same as {same.name}; each counts once')
+        if same := first.get((s.product, key)): raise ValueError(f'{s.product}: an image is given twice, {s.name} shows the same as {same.name}; each counts once')
+        first[s.product, key] = s
     seen = [s for s, key in zip(samples, keys) if key in self.learned]
     if seen: raise ValueError(f'{len(seen)} of {len(samples)} images were learned from, the first is {seen[0].name}: it scores lower on them than on new ones; give others')
 

@@ -32,7 +32,7 @@ def _files(folder):
     "Files in `folder` and below, through links to folders too, once each; none that are hidden"
     seen = set()
     for place, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = [f for f in folders if not f.startswith('.')]
+        folders[:] = sorted(f for f in folders if not f.startswith('.'))
         if (real := os.path.realpath(place)) in seen: folders.clear(); continue         # a link to a folder above
         seen.add(real)
         yield from (Path(place)/n for n in names if not n.startswith('.'))

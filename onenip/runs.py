@@ -134,6 +134,7 @@ def _alone(folder):
     lock = FileLock(folder/'.lock')
     try: lock.acquire(timeout=0)
     except Timeout as e: raise OSError(f'another training is writing into {folder}: wait until it is done, or give another folder') from e
+    except NotImplementedError: pass                                 # a file system without locks
     try: yield
     finally:
         (folder/'.lock').unlink(missing_ok=True)
