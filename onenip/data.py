@@ -20,6 +20,7 @@ from tempfile import TemporaryFile
 import numpy as np
 from fastcore.foundation import L
 from PIL import Image, ImageOps
+from safetensors import SafetensorError
 
 # %% ../nbs/00_data.ipynb #23853291
 @dataclass(frozen=True, eq=False)
@@ -209,9 +210,9 @@ def _replace(folder, name, write):
         write(new)
         new.chmod(mode)                                                  # of any new file: some writers leave it to the owner alone
         os.replace(new, folder/name)
-    except OSError as e:
-        if e.filename: raise
-        raise OSError(e.errno, f'{folder/name} could not be written ({e.strerror}), what was there before is: make room, or give another folder') from e # a full disk names no file
+    except (OSError, SafetensorError) as e:                              # a full disk names no file
+        if getattr(e, 'filename', None): raise
+        raise OSError(f'{folder/name} could not be written, an older file was left alone ({e}): make room, or give another folder') from e
     finally: new.unlink(missing_ok=True)
 
 # %% ../nbs/00_data.ipynb #d22f998e

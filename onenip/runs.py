@@ -52,7 +52,8 @@ _NAME = 'training.pt'
 def _write(state, file):
     "Save `state` as `file`, on the disk before this returns"
     with open(file, 'wb') as f:
-        torch.save(state, f)
+        try: torch.save(state, f)
+        except RuntimeError as e: raise OSError(f'torch: {e}') from e      # what it says on a full disk
         f.flush()
         os.fsync(f.fileno())
 
