@@ -365,16 +365,27 @@ def predict_stream(self:Predictor,
     images, # iterable of images, as `predict` takes them; may be endless
     product:str=None, # name of the product of all; None: the pool chooses by similarity
     bs:int=None, # images at a time; None: as many as are fastest
-    ahead:int=2 # batches that are read while one is judged
+    ahead:int=2, # batches that are read while one is judged
+    on_error=None # called with an image that cannot be read, which is left out, and the error; None: that is raised
 ): # yields a `Prediction` for each image
     "Judge images one after the other, without keeping them"
     bs = self._batch_size(bs)
     if ahead < 0: raise ValueError(f'ahead={ahead}: 0 batches (nothing is read ahead) or more are expected')
     if _is_one(images): raise TypeError('predict_stream takes an iterable of images: use predict for one')
     if product is not None: self.pool.index(product)
-    batches = _read_ahead(images, self.size, bs, ahead, lambda image, size: (load_image(image, size), _photo_size(image)))
-    judge = lambda pixels, sizes: self._predictions(self.infer(pixels, product and [product]*len(pixels)), iter(sizes))
-    return (p for batch in batches for p in judge(*zip(*batch)))
+    def read(image, size):
+        try: return load_image(image, size), _photo_size(image)
+        except Exception as error:
+            if on_error is None: raise
+            return image, error
+    def judge(batch):
+        good = [(pixels, size) for pixels, size in batch if not isinstance(size, Exception)]
+        for image, error in batch:
+            if isinstance(error, Exception): on_error(image, error)
+        if not good: return []
+        pixels, sizes = zip(*good)
+        return self._predictions(self.infer(pixels, product and [product]*len(pixels)), iter(sizes))
+    return (p for batch in _read_ahead(images, self.size, bs, ahead, read) for p in judge(batch))
 
 # %% ../nbs/09_inference.ipynb #ba4d433e
 def _seeded_pairs(dls):
