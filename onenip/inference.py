@@ -367,7 +367,7 @@ def predict_stream(self:Predictor,
     bs:int=None, # images at a time; None: as many as are fastest
     ahead:int=2, # batches that are read while one is judged
     on_error=None # called with an image that cannot be read, which is left out, and the error; None: that is raised
-): # yields a `Prediction` for each image
+): # yields a `Prediction` for each image that can be read
     "Judge images one after the other, without keeping them"
     bs = self._batch_size(bs)
     if ahead < 0: raise ValueError(f'ahead={ahead}: 0 batches (nothing is read ahead) or more are expected')
@@ -375,7 +375,7 @@ def predict_stream(self:Predictor,
     if product is not None: self.pool.index(product)
     def read(image, size):
         try: return load_image(image, size), _photo_size(image)
-        except Exception as error:
+        except (OSError, ValueError) as error:
             if on_error is None: raise
             return image, error
     def judge(batch):
