@@ -229,14 +229,16 @@ def _check_image(image, is_mask=False):
     return size
 
 def _check_sample(sample):
-    "Raises if `sample`'s image or mask cannot be read, or they differ in size"
+    "Raises if `sample`'s image or mask cannot be read, they differ in size, or the mask marks a defect in a normal image"
     size = _check_image(sample.image)
     if sample.mask is None: return
+    mask = sample.mask if isinstance(sample.mask, (str, Path)) else 'the mask in memory'
     mask_size = sample.mask.shape[1::-1] if isinstance(sample.mask, np.ndarray) else _check_image(sample.mask, is_mask=True)
     if mask_size != size:
-        mask = sample.mask if isinstance(sample.mask, (str, Path)) else 'the mask in memory'
         raise ValueError(f'{mask} is {mask_size[0]}×{mask_size[1]} pixels, its image {sample.name} is {size[0]}×{size[1]}: '
                          'a mask must have the size of its image')
+    if sample.label == 0 and load_mask(sample.mask).any():
+        raise ValueError(f'{sample.name} is normal by its label, but {mask} marks a defect: one of the two is wrong, give it label=1 or no mask')
 
 # %% ../nbs/00_data.ipynb #70e69d57
 def normals(samples) -> L: # of `Sample`

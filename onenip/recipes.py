@@ -30,7 +30,7 @@ class Preset:
     start:str = 'xavier' # initial weights: 'xavier', 'official' (the same attention projections in all layers), or 'components'
     prompt_mode:str = 'random' # prompt of a training image: 'random' or 'fixed'
     share_prompts:bool = False # encode a prompt once for all targets of a batch, with the same jitter
-    restoration:bool = True # train on pseudo-anomalies too
+    restoration:bool = True # train on pseudo-anomalies too; False leaves out the refiner as well, unless `refiner=True` is given
     reuse:int = 1 # rounds (each image once) in which a pseudo-anomaly is used before another takes its place
     bs:int = 64 # targets a step, of each process
     epochs:int = 1000
