@@ -1,7 +1,7 @@
 """How much of the residual map should be the distance to the nearest normal patch?
 
     python benchmarks/search.py neighbours --preset quick_neighbours --save folder      a detector for the products to choose on
-    python benchmarks/neighbours.py folder
+    python benchmarks/neighbours.py folder                                              (`--on report`: for one trained on the products to report on)
 
 Nothing is trained, and c stays as it is in the detector. Adds a line to `nbs/experiments/neighbours.jsonl`: for every share and every weight of the refined map the
 I-AUROC of each product, by squares as the recipe has them, and the P-AP of those with masks.

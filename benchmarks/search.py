@@ -27,7 +27,7 @@ from onenip.data import _shared
 from tricks import tricks
 
 LOG = Path(__file__).resolve().parent.parent/'nbs/experiments/search.jsonl'
-ALPHAS, POOLS = (0., .5, .75, 1.), (None, 16, 32, 'top')
+ALPHAS, POOLS = (0., .5, .75, .95, 1.), (None, 16, 32, 'top')
 
 
 def some(samples, n):

@@ -78,7 +78,7 @@ presets = {p.name: p for p in (
     Preset('quick', 'tf_efficientnet_lite0', model=dict(encoder_layers=1, decoder_layers=1, dropout=0., jitter=5.), start='components',
            prompt_mode='fixed', share_prompts=True, reuse=4, bs=8, epochs=12, epoch_steps=50, optimiser='muon', lr=1e-3, clip=1., drop=None,
            warmup=.1, bce=1., alpha=.75, score_pool=32))}
-presets['quick_neighbours'] = replace(presets['quick'], name='quick_neighbours', neighbours=.9, alpha_steps=600)
+presets['quick_neighbours'] = replace(presets['quick'], name='quick_neighbours', neighbours=.9, alpha=.95, alpha_steps=600)
 _LEARNS = 'start', 'optimiser', 'lr', 'clip', 'drop', 'warmup', 'bce' # how the weights are found, of `quick`; what they are stays the paper's
 presets['practical'] = replace(presets['paper'], name='practical', epochs=250, **{k: getattr(presets['quick'], k) for k in _LEARNS})
 presets |= {f'{name}_{size}': replace(presets[name], name=f'{name}_{size}', size=size) for name in ('paper', 'official') for size in (256, 320)}
