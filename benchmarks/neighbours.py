@@ -3,15 +3,16 @@
     python benchmarks/search.py neighbours --preset quick_neighbours --save folder      a detector for the products to choose on
     python benchmarks/neighbours.py folder                                              (`--on report`: for one trained on the products to report on)
 
-Nothing is trained, and c stays as it is in the detector. Adds a line to `nbs/experiments/neighbours.jsonl`: for every share and every weight of the refined map the
-I-AUROC of each product, by squares as the recipe has them, and the P-AP of those with masks.
+Nothing is trained; every share has the c that a detector with it would have. Adds a line to `nbs/experiments/neighbours.jsonl`: for every share and every weight of the refined map the
+I-AUROC of each product, by squares as the recipe has them, and the P-AP of those with masks. On `report` only of the products that nothing was chosen on.
 """
 import argparse, json
 
 from onenip.all import *
-from search import LOG, SETS, maps_of, scores
+from onenip.inference import _seeded_pairs
+from search import LOG, REPORTED, SETS, maps_of, scores
 
-SHARES, ALPHAS = (0., .5, .75, .9, 1.), (0., .5, .75, .8, .85, .9, .95, 1.)
+SHARES, ALPHAS = (0., .5, .75, .9, 1.), (0., .5, .75, .8, .85, .9, .95, .97, .98, .99, 1.)
 
 
 def main():
@@ -21,18 +22,22 @@ def main():
     args = parser.parse_args()
     detector = Detector.load(args.detector)
     if not detector.patches: raise SystemExit(f'{args.detector} keeps no normal patches: train it with --preset quick_neighbours')
-    test = SETS[args.on]().filter(lambda s: s.split == 'test')
-    ends = []
+    samples, seed = SETS[args.on](), detector.info['seed']
+    test = samples.filter(lambda s: s.split == 'test' and (args.on == 'choose' or s.product in REPORTED))
+    images, pseudo, products = _seeded_pairs(onenip_dls(samples, detector.backbone, seed=seed, epoch_steps=1, batched=False))             # what c was made of
+    ends, held = [], []
     for detector.neighbours in (0., 1.):
         residual, refined, _ = maps_of(detector, test)
-        ends.append(residual)
+        ends.append(residual); held.append(maps_of(detector, [*images, *pseudo], [*products, *products])[0])
     found = {}
     for share in SHARES:
+        own = held[0].lerp(held[1], share)
+        c = ((own.max()+own.min())/2).item()
         for alpha in ALPHAS:
-            maps = fuse(ends[0].lerp(ends[1], share), refined, detector.scale, alpha)
+            maps = fuse(ends[0].lerp(ends[1], share), refined, c, alpha)
             pooled = scores(test, maps, detector.score_pool)
             found[f'{share}/{alpha}'] = {p: {**row, **pooled[p]} for p, row in scores(test, maps, None).items()}
-    line = dict(on=args.on, seed=detector.info['seed'], recipe=detector.info['recipe'], scores=found)
+    line = dict(on=args.on, seed=seed, recipe=detector.info['recipe'], scores=found)
     with LOG.with_name('neighbours.jsonl').open('a') as f: f.write(json.dumps(line)+'\n')
 
 

@@ -106,7 +106,7 @@ def _departures(settings):
     "What is otherwise than in the paper's tables: pairs of words, here and there"
     rules, official = _effective(settings), asdict(protocols['official'])
     other = [(_say(k, v), _say(k, official[k])) for k, v in rules.items() if v not in (official[k], 'none')]
-    if settings['refined'] and settings['alpha'] != .5: other.append((f"α = {settings['alpha']:g}", 'α = 0.5'))
+    if settings['refined'] and settings['alpha'] != .5: other.append((f"α = {settings['alpha']:.3g}", 'α = 0.5'))
     if settings.get('neighbours'): other.append((_share_told(settings['neighbours']), 'the residual map is the restoration error'))
     if settings['size'] not in (224, 256, 320): other.append((f"{settings['size']} px", '224, 256 or 320 px'))
     if settings['backbone'] not in ('tf_efficientnet_b4', presets['paper'].backbone): other.append((f"backbone {settings['backbone']}", 'backbone EfficientNet-b4, weights of ImageNet-1k'))
@@ -119,7 +119,7 @@ def _trained_otherwise(info, model):
     if recipe and (n := info.get('epochs')) != 1000: other.append((f"{n} epoch{'s'*(n != 1)}", '1000 epochs'))
     if model and model.get('prompt', 'dynamic') == 'dynamic' and model.get('version', 2) != 1: other.append(('decoder version 2', 'decoder version 1'))
     if any((info.get('held_back') or {}).values()): other.append(('part of the normal images held back', 'all learned from'))
-    return other + [(f'{layers[0]} and {layers[1]} layers', '4 and 4 layers')]*(layers != [4, 4])
+    return other + [(f'layers of encoder and decoder: {layers[0]} and {layers[1]}', 'layers of encoder and decoder: 4 and 4')]*(layers != [4, 4])
 
 def _comparability(settings):
     "In plain words: what would make the numbers not comparable"
@@ -390,7 +390,7 @@ def _caption(settings, scores):
     "How the numbers came about, in a line"
     rules = _effective(settings)
     how = f'product chosen by the pool, rightly for {_share(scores)}' if rules['prompt'] == 'pool' else _say('prompt', rules['prompt'])
-    made = f"α = {settings['alpha']:g}, {_c_from(rules, settings)}" if settings['refined'] else settings['about']
+    made = f"α = {settings['alpha']:.3g}, {_c_from(rules, settings)}" if settings['refined'] else settings['about']
     if settings['refined'] and settings.get('neighbours'): made += f", {_share_told(settings['neighbours'])}"
     departs = [_say(k, rules[k]) for k in ('label', 'flip') if rules[k] in ('mask', True)]
     return '; '.join([f"{settings['backbone']}, {settings['size']} px", how, _say('score_pool', rules['score_pool']), made, *departs])+'. Percent.'

@@ -109,7 +109,7 @@ class Detector(Predictor):
     @property
     def about(self):
         "What the anomaly map is made of, for captions"
-        made = f'α = {self.alpha:g}, c calibrated on held-back normal images' if self.model.refiner else 'the residual map alone'
+        made = f'α = {self.alpha:.3g}, c calibrated on held-back normal images' if self.model.refiner else 'the residual map alone'
         return made+f', {_share_told(self.neighbours)}'*bool(self.neighbours)
 
     @property

@@ -77,8 +77,8 @@ presets = {p.name: p for p in (
     Preset('official', official_padding=True, standardise=False, model=dict(replicas=8), start='official', factor=1, reduction='official', drop=.801, score_pool=16, mixed=False),
     Preset('quick', 'tf_efficientnet_lite0', model=dict(encoder_layers=1, decoder_layers=1, dropout=0., jitter=5.), start='components',
            prompt_mode='fixed', share_prompts=True, reuse=4, bs=8, epochs=12, epoch_steps=50, optimiser='muon', lr=1e-3, clip=1., drop=None,
-           warmup=.1, bce=1., alpha=.75, score_pool=32))}
-presets['quick_neighbours'] = replace(presets['quick'], name='quick_neighbours', neighbours=.9, alpha=.95, alpha_steps=600)
+           warmup=.1, bce=1., alpha=.95, score_pool=32))}
+presets['quick_neighbours'] = replace(presets['quick'], name='quick_neighbours', neighbours=.9, alpha_steps=600)
 _LEARNS = 'start', 'optimiser', 'lr', 'clip', 'drop', 'warmup', 'bce' # how the weights are found, of `quick`; what they are stays the paper's
 presets['practical'] = replace(presets['paper'], name='practical', epochs=250, **{k: getattr(presets['quick'], k) for k in _LEARNS})
 presets |= {f'{name}_{size}': replace(presets[name], name=f'{name}_{size}', size=size) for name in ('paper', 'official') for size in (256, 320)}
@@ -104,7 +104,7 @@ ablations = { # row of Table 4 → changes to a recipe
     **{f'4a {kind}+restoration': dict(**_PARTS[kind], refiner=False) for kind in ('none', 'dynamic')},
     '4a dynamic+restoration+refiner': dict(prompt='dynamic'),
     **{f'4b {e},{d}': dict(encoder_layers=e, decoder_layers=d) for e, d in ((1, 1), (2, 2), (4, 4), (6, 6), (2, 4), (4, 2))},
-    **{f'4c {a:g}': dict(alpha=a) for a in (0., .25, .5, 1.)},
+    **{f'4c {a:g}': dict(alpha=a, alpha_steps=0) for a in (0., .25, .5, 1.)},
     **{f'4d {mode}': dict(prompt_mode=mode) for mode in ('random', 'fixed')}}
 
 # %% ../nbs/07a_recipes.ipynb #ae3fe16a

@@ -18,7 +18,7 @@ warnings.filterwarnings('ignore', '.*torch.jit.script', FutureWarning) # given w
 
 from onenip.evaluation import _HEADS as HEADS
 from onenip.metrics import METRICS, _draws, _redrawn, aupro, auroc, average_precision, f1_max
-from onenip.recipes import get_preset, presets
+from onenip.recipes import Preset, get_preset, presets
 
 HERE = Path(__file__).resolve().parent
 SCORES, TABLES = HERE/'scores', HERE.parent.parent/'benchmarks/tables.py'
@@ -156,9 +156,9 @@ def plot_gains(frames):
 
 
 def changes(run):
-    "What the recipe of a run changes in the one whose name it has: field → value"
-    usual = asdict(get_preset(run['recipe']['name']))
-    return {k: run['recipe'].get(k, v) for k, v in usual.items() if k not in ('model', 'epochs', 'epoch_steps', 'size') and run['recipe'].get(k, v) != v}
+    "What the recipe of a run changes in the one whose name it has: field → value; a field that there was not yet had its default"
+    usual, had = asdict(get_preset(run['recipe']['name'])), asdict(Preset()) | run['recipe']
+    return {k: had[k] for k, v in usual.items() if k not in ('model', 'epochs', 'epoch_steps', 'size') and had[k] != v}
 
 
 def whole(run):
