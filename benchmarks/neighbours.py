@@ -25,16 +25,16 @@ def main():
     samples, seed = SETS[args.on](), detector.info['seed']
     test = samples.filter(lambda s: s.split == 'test' and (args.on == 'choose' or s.product in REPORTED))
     images, pseudo, products = _seeded_pairs(onenip_dls(samples, detector.backbone, seed=seed, epoch_steps=1, batched=False))             # what c was made of
-    ends, held = [], []
+    ends = []
     for detector.neighbours in (0., 1.):
         residual, refined, _ = maps_of(detector, test)
-        ends.append(residual); held.append(maps_of(detector, [*images, *pseudo], [*products, *products])[0])
+        ends.append(residual)
     found = {}
     for share in SHARES:
-        own = held[0].lerp(held[1], share)
-        c = ((own.max()+own.min())/2).item()
+        detector.neighbours = share
+        detector.set_scale(images, pseudo, products)
         for alpha in ALPHAS:
-            maps = fuse(ends[0].lerp(ends[1], share), refined, c, alpha)
+            maps = fuse(ends[0].lerp(ends[1], share), refined, detector.scale, alpha)
             pooled = scores(test, maps, detector.score_pool)
             found[f'{share}/{alpha}'] = {p: {**row, **pooled[p]} for p, row in scores(test, maps, None).items()}
     line = dict(on=args.on, seed=seed, recipe=detector.info['recipe'], scores=found)

@@ -50,9 +50,9 @@ REPORTED = 'cubes', 'pcb_pairs', 'tire' # of `report`, what nothing was chosen o
 
 
 @torch.no_grad()
-def maps_of(detector, samples, products=None, bs=32):
-    "Residual and refined maps (n 1 size size) of `samples`, and the product that was chosen for each if `products` are not told"
-    outs = [detector.infer(samples[i:i+bs], products and products[i:i+bs]) for i in progress_bar(range(0, len(samples), bs))]
+def maps_of(detector, samples, bs=32):
+    "Residual and refined maps (n 1 size size) of `samples`, and the product that was chosen for each"
+    outs = [detector.infer(samples[i:i+bs]) for i in progress_bar(range(0, len(samples), bs))]
     join = lambda k: None if outs[0][k] is None else torch.cat([o[k] for o in outs])
     return join('residual_map'), join('refined_map'), sum([o['product'] for o in outs], [])
 
