@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from onenip.all import *
-from onenip.inference import _outputs, maps_of
+from onenip.inference import maps_of
 from search import LOG, SETS, scores, some
 
 POOL, ALPHA = 32, .75 # squares that are averaged, and weight of the refined map, as in `quick`
@@ -23,8 +23,9 @@ def errors_of(detector, samples, bs=4):
     "Restored minus given features (n c g g), the features, refined maps, and chosen products"
     outs = []
     for i in range(0, len(samples), bs):                                                             # no more than the backbone takes at once
-        with _outputs(detector.norm) as feats, _outputs(detector.model) as restored: found = detector.infer(samples[i:i+bs])
-        (feats,), ((restored, _),) = feats, restored
+        found = detector.infer(samples[i:i+bs])
+        feats, which = detector._features(found['image']), [detector.pool.index(p) for p in found['product']]
+        restored = detector.model.restore(feats, prompt_tokens=detector.tokens[which])
         outs.append((restored-feats, feats, found['refined_map'], found['product']))
     *tensors, chosen = zip(*outs)
     return *map(torch.cat, tensors), sum(chosen, [])

@@ -9,7 +9,6 @@ __all__ = ['CREDITS', 'CODES', 'MISTAKES', 'EXAMPLES', 'COMMANDS', 'demo', 'conv
 # %% ../nbs/12_cli.ipynb #cc5459d1
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -126,9 +125,9 @@ def _detector(samples, preset, checkpoint, epochs, minutes, weights, held_back, 
     from onenip.runs import Announce
     if preset == 'nearest_neighbour':
         if epochs is not None or minutes is not None: raise ValueError('nearest_neighbour trains nothing: leave --epochs and --minutes out')
-        if checkpoint.is_dir(): raise ValueError(f'{checkpoint} holds a training that is not finished: give another folder, --out')
+        if _begun(checkpoint): raise ValueError(f'{checkpoint} holds a training that is not finished: give another folder, --out')
         return NearestNeighbour.fit(samples, _weights('tf_efficientnet_lite0', 224, False, weights), held_back=held_back, seed=seed)
-    if minutes and checkpoint.is_dir(): _say('A training that was begun keeps its number of epochs: --minutes is not looked at')
+    if minutes and _begun(checkpoint): _say('A training that was begun keeps its number of epochs: --minutes is not looked at')
     if preset and preset not in presets: raise ValueError(f'--preset {preset}: one of {", ".join(presets)}, nearest_neighbour is expected')
     preset = get_preset(preset or ('quick' if default_device().type == 'cpu' else 'paper'))
     backbone = _weights(preset.backbone, preset.size, preset.official_padding, weights)
@@ -136,6 +135,17 @@ def _detector(samples, preset, checkpoint, epochs, minutes, weights, held_back, 
                            **({} if epochs is None else dict(epochs=epochs)), cbs=Announce(quiet=not _is_terminal()))
 
 # %% ../nbs/12_cli.ipynb #a4ccf44b
+def _begun(checkpoint):
+    "Is there a checkpoint in the folder `checkpoint`?"
+    from onenip.runs import _NAME
+    return (checkpoint/_NAME).is_file()
+
+def _clear(checkpoint):
+    "Take the checkpoint away, and its folder if that holds nothing else"
+    from onenip.runs import _NAME
+    (checkpoint/_NAME).unlink(missing_ok=True)
+    if checkpoint.is_dir() and not any(checkpoint.iterdir()): checkpoint.rmdir()
+
 def train(
     data:str, # photos: DATA/good/*.jpg of one product, DATA/PRODUCT/good/*.jpg of several, or a data set (MVTec AD, BTAD, VisA, JSON lists)
     out:str='onenip-model', # folder for the detector
@@ -152,7 +162,7 @@ def train(
     for finding in _find_few(samples): _say(finding)
     detector = _detector(samples, preset, out/'checkpoint', epochs, minutes, weights, held_back, seed)
     detector.save(out)
-    if (out/'checkpoint').is_dir(): shutil.rmtree(out/'checkpoint')
+    _clear(out/'checkpoint')
     _say(detector, *(f'{p}: {c!r}' for p, c in detector.calibration.items()))
     coarse = [f'one of {c.n+1} good photos of {p}' for p, c in detector.calibration.items() if c.smallest > .05]
     if coarse: _say(f'So few were held back that about {", ".join(coarse)} will be called anomalous: with 19 more good photos, onenip calibrate {_q(out)} GOOD_PHOTOS allows 5 %, with 99 1 %.')
@@ -237,14 +247,14 @@ def evaluate(
     needed = samples if rules.prompt == 'random' else [s for s in samples if s.split == 'test'] or samples
     samples, unread = _readable(needed)
     table = detector.evaluate(samples, protocol=rules, bootstrap=bootstrap, progress=_is_terminal())
-    table.save(out/'table')
     _say(table)
+    table.save(out/'table')
     usual = table if rules.name == 'deployable' else detector.evaluate(samples, progress=_is_terminal())       # pictures show it as in use
     page = write_report(detector, usual, out, beside=[] if usual is table else [table])
     if usual is not table: _say('As in use, by the rules of the deployable protocol:')
     _say(*(f'{p}: {_summary(p, own, detector.thresholds)}' for p, own in usual.scores.groupby('product')),
          'An I-AUROC of 100 tells every defective image from every normal one, 50 is as good as tossing a coin.', *_left_out(unread),
-         f'\nNext: open {page}, or look closer: onenip explore {_q(model)} {_q(data)}')
+         f'\nNext: open {page}, or look closer: onenip explore {_q(model)} {_q(data)}'+f' --product {_q(product)}'*bool(product))
     return dict(metrics=json.loads(table.to_frame().to_json(orient='index')), report=str(page), card=table.card.to_dict(), unread=unread)
 
 # %% ../nbs/12_cli.ipynb #9223e2d5
@@ -317,7 +327,7 @@ def doctor(
     from onenip.doctor import doctor as look
     from onenip.predictions import _photos_at
     from onenip.readers import get_samples
-    is_model = (Path(target)/'detector.json').is_file()
+    is_model = bool(data) or (Path(target)/'detector.json').is_file()
     if photos and not (is_model and data): raise ValueError('--photos are compared with the training images: give a detector, and its --data DATA')
     detector = _load(target) if is_model else None
     samples = [] if is_model and not data else get_samples(data or target, quiet=True)
@@ -337,12 +347,14 @@ _UPLOAD = 200_000_000 # bytes at most
 
 _PAGE = '''import warnings
 warnings.simplefilter('ignore')
+from dataclasses import replace
 from onenip.all import Detector, explore, get_samples
-explore(Detector.load({model!r}), get_samples({data!r}, quiet=True))'''
+samples, product = get_samples({data!r}, quiet=True), {product!r}
+explore(Detector.load({model!r}), [replace(s, product=product) for s in samples] if product else samples)'''
 
-def _write_page(folder, model, data, **settings):
+def _write_page(folder, model, data, product, **settings):
     "The notebook that shows the explorer, and the settings of voila; the notebook's name"
-    source = _PAGE.format(model=str(Path(model).resolve()), data=str(Path(data).resolve()))
+    source = _PAGE.format(model=str(Path(model).resolve()), data=str(Path(data).resolve()), product=product)
     cell = dict(cell_type='code', id='explore', metadata={}, source=source, execution_count=None, outputs=[])
     kernel = dict(name='python3', display_name='Python 3', language='python')
     for name, content in {'onenip.ipynb': dict(cells=[cell], metadata=dict(kernelspec=kernel), nbformat=4, nbformat_minor=5),
@@ -360,6 +372,7 @@ def _check_port(port):
 def explore(
     model:str, # folder of the detector
     data:str, # data set: photos to look at, and normal ones to serve as prompts
+    product:str=None, # which product all photos show; by default the folders' names tell, or it is the only one that the detector knows
     port:int=8866, # of the page, on this machine only
     no_browser:bool=False # serve the page without opening it
 ):
@@ -367,10 +380,13 @@ def explore(
     if find_spec('voila') is None: raise ModuleNotFoundError("voila, which shows the explorer in a browser, is not installed: pip install 'onenip[explore]'")
     from onenip.explore import Explorer
     from onenip.readers import get_samples
-    Explorer(_load(model), get_samples(data))
+    detector = _load(model)
+    samples = _as_known(get_samples(data), detector, data, product)
+    Explorer(detector, samples)
+    if len({s.product for s in samples}) == 1: product = samples[0].product
     _check_port(port)
     with TemporaryDirectory() as folder:
-        page = _write_page(folder, model, data, port=port, open_browser=not no_browser)
+        page = _write_page(folder, model, data, product, port=port, open_browser=not no_browser)
         _say(f'\nNext: open http://localhost:{port} (it loads for some seconds); Ctrl-C ends it')
         try: ended = subprocess.run([sys.executable, '-m', 'voila', page], cwd=folder).returncode
         except KeyboardInterrupt: ended = 0                              # the way to end it

@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryFile
+from uuid import uuid4
 
 import numpy as np
 from fastcore.foundation import L
@@ -36,6 +37,7 @@ class Sample:
     def __post_init__(self):
         if not isinstance(self.product, str) or self.product.strip() in ('', 'mean'):
             raise ValueError(f"{self.name}: product {self.product!r} is no name; give a string (but not 'mean', a row of the tables)")
+        if self.product != self.product.encode(errors='ignore').decode(): raise ValueError(f'{self.name!r}: product {self.product!r} is not in UTF-8; rename its folder')
         if self.split not in ('train', 'test'): raise ValueError(f"{self.name}: split {self.split!r} is neither 'train' nor 'test'")
         if np.ndim(self.label) or self.label not in (0, 1):
             raise ValueError(f"{self.name}: label {self.label!r} is neither 0 (normal) nor 1 (anomalous); correct it or leave the image out")
@@ -78,6 +80,7 @@ def _readable(path):
     if Path(path).is_dir(): raise IsADirectoryError(f'{path} is a folder: give one image, or read the folder with get_samples')
     if not Path(path).is_file(): raise FileNotFoundError(f'{path} does not exist: check the path')
     try: yield
+    except Image.DecompressionBombError as e: raise ValueError(f'{path} is too large ({e}): cut it into pieces, or raise PIL.Image.MAX_IMAGE_PIXELS') from e
     except Exception as e: raise ValueError(f'{path} is not a readable image ({e}): replace the file or leave it out') from e
 
 def _from_array(a):
@@ -120,13 +123,18 @@ def _black(im): return 127 if im.format == 'JPEG' else 0
 # %% ../nbs/00_data.ipynb #47114c95
 IMAGE_SUFFIXES = {'.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp'}
 
+def _listed(folder):
+    "What is in `folder`; nothing if it may not be opened"
+    try: return list(folder.iterdir())
+    except PermissionError: return []
+
 def _images(folder):
     "Image files directly in `folder`, sorted"
-    return sorted(f for f in folder.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES and not f.name.startswith('.') and not f.is_dir())
+    return sorted(f for f in _listed(folder) if f.suffix.lower() in IMAGE_SUFFIXES and not f.name.startswith('.') and not f.is_dir())
 
 def _folders(folder):
     "Folders directly in `folder`, sorted; none if it does not exist"
-    return sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith('.')) if folder.is_dir() else []
+    return sorted(f for f in _listed(folder) if f.is_dir() and not f.name.startswith('.')) if folder.is_dir() else []
 
 # %% ../nbs/00_data.ipynb #fc4bb757
 def elpv(
@@ -203,7 +211,7 @@ def _make_folder(path):
 
 def _replace(folder, name, write):
     "Write the file `name` in `folder` by `write(path)`, whole or not at all"
-    new = folder/f'.{name}.{os.getpid()}.new'
+    new = folder/f'.{name}.{uuid4().hex}.new'
     try:
         new.touch()
         mode = new.stat().st_mode
@@ -233,6 +241,7 @@ def _check_sample(sample):
     size = _check_image(sample.image)
     if sample.mask is None: return
     mask = sample.mask if isinstance(sample.mask, (str, Path)) else 'the mask in memory'
+    if np.ndim(sample.mask) not in (0, 2): raise ValueError(f'{sample.name}: its mask has the shape {np.shape(sample.mask)}, (h, w) is expected')
     mask_size = sample.mask.shape[1::-1] if isinstance(sample.mask, np.ndarray) else _check_image(sample.mask, is_mask=True)
     if mask_size != size:
         raise ValueError(f'{mask} is {mask_size[0]}×{mask_size[1]} pixels, its image {sample.name} is {size[0]}×{size[1]}: '

@@ -30,6 +30,7 @@ class Calibration:
     def __post_init__(self):
         if not len(self.scores) or len(self.scores) != len(self.peaks):
             raise ValueError(f'{len(self.scores)} scores and {len(self.peaks)} peaks: one of each for every normal image is expected, and one image at least')
+        if not np.isfinite([*self.scores, *self.peaks]).all(): raise ValueError('scores and peaks are expected to be finite numbers')
         self.scores, self.peaks = sorted(map(float, self.scores)), sorted(map(float, self.peaks))
         if self.rate is None: return
         if not 0 < self.rate < 1: raise ValueError(f'rate={self.rate}: a share between 0 and 1 is expected')
@@ -106,11 +107,11 @@ def find_regions(
 ) -> L: # of `Region`, the highest score first
     "8-connected regions of `anomaly_map` above `threshold`"
     h, w = anomaly_map.shape
-    across, down = (size[0]/w, size[1]/h) if size else (1, 1)
+    W, H = size or (w, h)
     regions = L()
     for rows, cols, own in _components(anomaly_map, threshold, speck):
-        box = floor(cols.start*across), floor(rows.start*down), ceil(cols.stop*across), ceil(rows.stop*down)
-        regions.append(Region(box, round(own.sum()*across*down), float(anomaly_map[rows, cols][own].max())))
+        box = cols.start*W//w, rows.start*H//h, -(-cols.stop*W//w), -(-rows.stop*H//h)
+        regions.append(Region(box, round(own.sum()*W*H/(w*h)), float(anomaly_map[rows, cols][own].max())))
     return regions.sorted('score', reverse=True)
 
 def region_mask(

@@ -16,9 +16,12 @@ from fastcore.foundation import L
 from scipy.stats import binom
 
 from .data import Sample, by_product, normals, readable
-from .inference import Detector
+from .encoder import to_tokens
+from .inference import Detector, maps_of
+from .memory import nearest_distance
 from .prompts import cosine
 from .readers import _find_few, _finding, _many, survey
+from .refiner import image_score
 
 # %% ../nbs/10b_doctor.ipynb #5844dd90
 def _encode(detector, samples): return detector.norm(detector.backbone.encode(samples))
@@ -41,13 +44,27 @@ def _share(n, of):
     "p-value of a prompt that is odder than all but `n` `of` normal images, itself counted"
     return (n+1)/(of+1)
 
+# %% ../nbs/10b_doctor.ipynb #ab19e0d2
+def _scores_apart(detector, prompt, own, typical):
+    "Image scores of `prompt` and of normal images `own` beside the `typical` one, or beside all others if `detector` knows patches only: those of each itself may be remembered, whatever it shows"
+    images = [prompt, *own]
+    if hasattr(detector, 'model'):
+        alone = copy(detector); alone.neighbours = 0.
+        return alone.infer(images, [prompt.product]*len(images), prompts=[typical]*len(images))['image_score']
+    feats = _encode(detector, images)
+    tokens, same, scores = to_tokens(feats), cosine(feats, feats) > .9999, []
+    for i, x in enumerate(tokens):
+        others = torch.cat([t for j, t in enumerate(tokens) if j and not same[i, j]] or [x])
+        errors = nearest_distance(x[None], others[None]).view_as(feats[:1, :1])
+        scores.append(image_score(maps_of(errors, None, detector.size)[0], detector.score_pool))
+    return torch.cat(scores)
+
 def _odd_prompt(detector, product, own, few=.05):
     "Is the prompt of `product` unlike its normal images `own`, or anomalous beside them? Needs 19 of them to tell"
     feats, prompt = _encode(detector, own), _prompt_samples(detector)[detector.pool.index(product)]
     typical = cosine(feats, feats).mean(1)
-    alone = copy(detector); alone.neighbours = 0.                    # a prompt's own patches may be remembered, whatever it shows
     less = (typical < cosine(detector.pool[product].feats[None], feats).mean()).sum().item()
-    out = alone.infer([prompt, *own], [product]*(len(own)+1), prompts=[own[int(typical.argmax())]]*(len(own)+1))['image_score']
+    out = _scores_apart(detector, prompt, own, own[int(typical.argmax())])
     worse = (out[1:] >= out[0]).sum().item()
     return L(_finding('untypical prompt', [prompt]*(_share(less, len(own)) <= few), f'of {_many(len(own), "normal image")} of {product} only {less} are less like the others; give a typical one')
              + _finding('contaminated prompt', [prompt]*(_share(worse, len(own)) <= few), f'judged as a photo, only {worse} of {_many(len(own), "normal image")} of {product} score as high; does it show a defect?'))

@@ -20,6 +20,7 @@ from fastcore.basics import patch
 from fastcore.foundation import L
 from safetensors.torch import load_file, save_file
 
+from .cache import image_key
 from .data import Sample, _check_sample, _make_folder, _replace, by_product, load_image, load_mask, normals
 from .inference import Detector, _sha256, _share_told, _versions, maps_of
 from .metrics import METRICS, _metrics, bootstrap_metrics
@@ -94,6 +95,7 @@ def _effective(settings):
     rules = {k: v for k, v in settings['protocol'].items() if k != 'name'}
     if rules['score_pool'] == 'saved': rules['score_pool'] = settings['score_pool']
     if settings.get('no_prompt'): rules['prompt'] = 'none'
+    elif rules['prompt'] == 'random' and not settings.get('takes_prompts', True): rules['prompt'] = 'given'
     return rules if settings['refined'] else {k: v for k, v in rules.items() if k != 'scale'}      # without refined map there is no c
 
 def _c_from(rules, settings):
@@ -248,7 +250,7 @@ def _cell(self:Table, frame, product, metric):
     "One metric in percent, blank where there is none"
     v = frame.loc[product, metric]
     if np.isnan(v): return ''
-    ends = (self._intervals or {}).get(product, {}).get(metric, ())
+    ends = [e for e in (self._intervals or {}).get(product, {}).get(metric, ()) if np.isfinite(e)]
     spread = f' ± {100*frame.loc[product, f"{metric}_sd"]:.1f}'.replace(' 0.', ' .') if f'{metric}_sd' in frame else ''
     return f'{100*v:.1f}'+spread+(f' ({100*ends[0]:.1f}–{100*ends[1]:.1f})' if ends else '')
 
@@ -321,6 +323,13 @@ def _told(test, prompt, pool):
     return [wrong.get(s.product, s.product) for s in test]
 
 # %% ../nbs/10_evaluation.ipynb #177a513c
+def _check_scored_by(table, detector):
+    "Raise `ValueError` if the scores of `table` are not those of `detector`, as it is now"
+    own = dict(weights=detector.checksum(), alpha=detector.alpha, scale=detector.scale, neighbours=detector.neighbours, score_pool=detector.score_pool)
+    for t in getattr(table, 'tables', [table]):
+        other = [k for k, v in own.items() if t.settings.get(k) != v and (v or t.settings.get(k))]
+        if other: raise ValueError(f'table: of a detector with other {", ".join(other)}; give the one that detector.evaluate(samples) makes of this one')
+
 @patch
 def _judge(self:Detector, test, products, prompts, bs, progress):
     "What the model says of `test`: a row an image, and the grids"
@@ -348,11 +357,23 @@ def _judge_together(self:Detector, test, *args):
     join = lambda v: None if v[0] is None else torch.cat(v)[order]
     return pd.concat(frames, ignore_index=True).iloc[order.tolist()].reset_index(drop=True), tuple(map(join, zip(*grids)))
 
+# %% ../nbs/10_evaluation.ipynb #ab19e0d1
+@patch(as_prop=True)
+def _takes_prompts(self:Detector):
+    "Does another prompt change what is said?"
+    return hasattr(self, 'model') and self.model.prompt != 'none'
+
+@patch
+def _known_among(self:Detector, samples):
+    "Those of `samples` that were learned from, and those that c or thresholds were set with"
+    keys = [image_key(s, self.size) for s in samples]
+    return [s for s, k in zip(samples, keys) if k in self.learned], [s for s, k in zip(samples, keys) if k in self.held]
+
 @patch
 def _settings(self:Detector, protocol, seed):
     "Rules and provenance, for the card"
     b = self.backbone
-    return dict(protocol=asdict(protocol), no_prompt=getattr(getattr(self, 'model', None), 'prompt', '') == 'none', prompt_seed=seed, backbone=b.name, size=b.size, official_padding=b.official_padding, about=self.about,
+    return dict(protocol=asdict(protocol), takes_prompts=self._takes_prompts, no_prompt=getattr(getattr(self, 'model', None), 'prompt', '') == 'none', prompt_seed=seed, backbone=b.name, size=b.size, official_padding=b.official_padding, about=self.about,
                 alpha=float(self.alpha), neighbours=float(self.neighbours), scale=float(self.scale), score_pool=self.score_pool, info=self.info, weights=self.checksum(), versions=_versions(),
                 model=getattr(getattr(self, 'model', None), 'config', None))
 
@@ -406,6 +427,8 @@ def _score(samples, frame, grids, settings, draws=0, keep=False):
         frame.loc[places, 'image_score'], frame.loc[places, 'truth'] = scores, labels
         for reason in why: reasons.setdefault(reason, []).append(product)
     notes = [f'{", ".join(products)}: {reason}'+', so left out of the mean'*reason.startswith(METRICS) for reason, products in reasons.items()]
+    for n, what in zip(settings.get('known', ()), ('were learned from', 'set c or thresholds')):
+        if n: notes.append(f'{n} of the test images {what}: with new images the numbers would be lower')
     if (lost := (frame.truth != frame.label).sum()): notes.append(f'resized mask empty, so counted as normal: {lost}')
     return Table(rows, frame, _caption(settings, frame), samples, settings, notes, intervals if draws else None, grids if keep else None)
 
@@ -426,14 +449,15 @@ def evaluate(self:Detector,
     "Metrics of each product"
     protocol = get_protocol(protocol, **changes, **({} if prompt is None else dict(prompt=prompt)))
     seeds, samples = list(prompt_seeds), L(samples)
-    if not seeds or len(set(seeds)) < len(seeds) or len(seeds) > 1 and protocol.prompt != 'random': raise ValueError(f"prompt_seeds={seeds}: one seed, or several different ones with prompt='random'")
+    if not seeds or len(set(seeds)) < len(seeds) or len(seeds) > 1 and not (protocol.prompt == 'random' and self._takes_prompts): raise ValueError(f"prompt_seeds={seeds}: one seed, or several different ones with prompt='random', of a detector that looks at prompts")
     if not isinstance(bootstrap, int) or bootstrap < 0: raise ValueError(f'bootstrap={bootstrap}: a whole number of draws is expected, 0 for no intervals')
     test, tables = _test_samples(samples, self.pool), []
+    known = [len(seen) for seen in self._known_among(test)]
     for seed in seeds:
-        prompts = _random_prompts(test, samples, seed) if protocol.prompt == 'random' else None
+        prompts = _random_prompts(test, samples, seed) if protocol.prompt == 'random' and self._takes_prompts else None
         judge = self._judge_together if share and torch.distributed.is_initialized() else self._judge
         frame, grids = judge(test, _told(test, protocol.prompt, self.pool), prompts, bs, progress)
-        tables.append(_score(test, frame, grids, self._settings(protocol, seed), bootstrap, keep_maps))
+        tables.append(_score(test, frame, grids, {**self._settings(protocol, seed), 'known': known}, bootstrap, keep_maps))
     return tables[0] if len(tables) == 1 else mean_table(tables, 'prompt seeds')
 
 # %% ../nbs/10_evaluation.ipynb #a1b5b558
@@ -501,8 +525,8 @@ def rebuild(self:Table,
 ) -> Table:
     "The table by other rules, without the model"
     _has_grids(self)
-    lost = [s.name for s in self.samples if any(isinstance(v, str) and v == 'in memory' for v in (s.image, s.mask))]
-    if lost: raise ValueError(f'{lost[0]} or its mask was in memory when the table was saved: rebuild it before, or keep masks in files')
+    lost = [s.name for s in self.samples if s.label and isinstance(s.mask, str) and s.mask == 'in memory']
+    if lost: raise ValueError(f'the mask of {lost[0]} was in memory when the table was saved: rebuild it before, or keep masks in files')
     if alpha is not None and not 0 <= alpha <= 1: raise ValueError(f'alpha={alpha}: a share between 0 and 1 is expected')
     if 'prompt' in changes: raise ValueError('prompt: other prompts need the model; call evaluate(prompt=...)')
     settings = {**self.settings, 'protocol': asdict(get_protocol(Protocol(**self.settings['protocol']), **changes))}
@@ -520,7 +544,11 @@ def _plain(v):
     if isinstance(v, (list, tuple)): return [_plain(x) for x in v]
     return None if isinstance(v, float) and np.isnan(v) else v
 
-def _numbers(rows): return {p: {k: np.nan if v is None else v for k, v in row.items()} for p, row in rows.items()}
+def _numbers(v):
+    "From JSON: None as nan"
+    if isinstance(v, dict): return {k: _numbers(x) for k, x in v.items()}
+    if isinstance(v, (list, tuple)): return [_numbers(x) for x in v]
+    return np.nan if v is None else v
 
 # %% ../nbs/10_evaluation.ipynb #06a9b51d
 @patch
@@ -531,7 +559,7 @@ def save(self:Table,
     if not self.rows: raise ValueError('a mean of tables is made, not saved: save each of its `tables`')
     folder = _make_folder(folder)
     if rank_distrib(): return folder
-    _replace(folder, 'scores.csv', lambda f: self.scores.to_csv(f, index=False))
+    _replace(folder, 'scores.csv', lambda f: self.scores.to_csv(f, index=False, errors='surrogateescape'))                # names that came from elsewhere are not always UTF-8
     (folder/'maps.safetensors').unlink(missing_ok=True)              # of an earlier table
     if self.grids:
         halves = {k: v.half() for k, v in zip(('errors', 'logits'), self.grids) if v is not None}
@@ -558,7 +586,7 @@ def load(cls:Table,
             raise ValueError(f'{folder/name} is missing, damaged or belongs to another table: save the table again')
     words = dict.fromkeys(('image', 'product', 'defect', 'mask', 'prompt', 'prompt_image'), str)           # product '01' is no number
     numbers = dict.fromkeys(('image_score', 'similarity'), float)                                          # to the last digit
-    scores = pd.read_csv(folder/'scores.csv', dtype=words, converters=numbers, keep_default_na=False)
+    scores = pd.read_csv(folder/'scores.csv', dtype=words, converters=numbers, keep_default_na=False, encoding_errors='surrogateescape')
     truth = lambda mask: np.ones((1, 1), bool) if mask == 'everywhere' else mask or None
     samples = [Sample(r.image, r.product, r.label, r.defect, truth(r.mask), 'test') for r in scores.itertuples()]
     grids = {k: v.float() for k, v in load_file(folder/'maps.safetensors').items()} if 'maps.safetensors' in data['sha256'] else None

@@ -83,7 +83,7 @@ def _pixels(self:Explorer, image): return self.detector.pool[image].image if isi
 @patch
 @_kept(64)
 def _feats(self:Explorer, image):
-    "Features behind the norm (1 c g g)"
+    "Features after the norm (1 c g g)"
     d = self.detector
     if isinstance(image, str): return d.pool[image].feats[None]
     with torch.no_grad(): return d.norm(d.folded(d.folded.normalise(self._pixels(image)[None])))

@@ -78,7 +78,7 @@ def _plan(name, size):
     return stages, 16, dict(feature_cls='getter', img_size=size) if getattr(net, 'output_fmt', '') == 'NHWC' else {}       # Swin: channels last, unless asked so
 
 def _create(name, stages, pretrained, **kw):
-    "The `stages` of timm's `name`, nothing behind them"
+    "The `stages` of timm's `name`, nothing after them"
     try: net = timm.create_model(name, pretrained=pretrained, features_only=True, out_indices=stages, **kw)
     except Exception as e:
         if not pretrained: raise ValueError(f'backbone {name!r} gives no features of its stages ({type(e).__name__}: {e}): choose another') from e

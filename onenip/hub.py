@@ -16,7 +16,7 @@ from huggingface_hub.utils import validate_repo_id
 from jinja2 import Environment, StrictUndefined
 
 from .decisions import EXCHANGEABLE
-from .evaluation import Table, _text
+from .evaluation import Table, _check_scored_by, _text
 from .inference import Detector
 
 # %% ../nbs/10c_hub.ipynb #8128831c
@@ -69,8 +69,7 @@ def model_card(
     license:str=None # of the weights and prompts, as the hub calls it: 'cc-by-4.0', ...
 ) -> str: # Markdown, with the hub's metadata on top
     "The page of `detector` on the hub"
-    if table is not None and table.settings.get('weights') != detector.checksum():
-        raise ValueError('table: of a detector with other weights; give the one that detector.evaluate(samples) makes of this one')
+    if table is not None: _check_scored_by(table, detector)
     front = ModelCardData(library_name='onenip', license=license, tags=['anomaly-detection', 'defect-detection', 'onenip']).to_yaml()
     made = [('backbone', f'{detector.backbone.name}, {detector.size} px'), *((k, _text(v)) for k, v in detector.info.items()), ('weights (sha256)', detector.checksum())]
     return _CARD.render(front=front, repo_id=repo_id, products=detector.pool.products, about=about, table=table, made=made,

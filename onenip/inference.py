@@ -11,7 +11,6 @@ import json
 import os
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from itertools import islice, repeat
@@ -104,7 +103,7 @@ class Detector(Predictor):
         if not 0 <= neighbours <= 1: raise ValueError(f'neighbours={neighbours}: a share between 0 and 1 is expected')
         self.backbone, self.norm, self.model, self.pool = backbone, norm, model.eval(), pool
         self.scale, self.alpha, self.score_pool, self.calibration, self.info = scale, alpha, score_pool, calibration or {}, info or {}
-        self.patches, self.neighbours, self.worth, self.learned = patches or {}, neighbours, worth, set()
+        self.patches, self.neighbours, self.worth, self.learned, self.held = patches or {}, neighbours, worth, set(), set()
 
     @property
     def about(self):
@@ -176,21 +175,13 @@ def maps_of(
     return enlarge(errors), None if logits is None else refined_map(enlarge(logits))
 
 # %% ../nbs/09_inference.ipynb #2fda0d0e
-@contextmanager
-def _outputs(module):
-    "A list that gets what `module` puts out"
-    out = []
-    hook = module.register_forward_hook(lambda module, args, y: out.append(y))
-    try: yield out
-    finally: hook.remove()
-
 @patch
 def _restored(self:Detector, feats, which, prompts=None):
     "Restoration errors (b 1 g g) and logits (b 1 4g 4g) or None; arguments as of `_grids`"
     if self.model.prompt == 'none': tokens = None
     else: tokens = self.tokens[which] if prompts is None else self.model.encode_prompt(prompts)
-    with _outputs(self.model.refiner.predictor) if self.model.refiner else nullcontext() as logits: restored, _ = self.model(feats, prompt_tokens=tokens)
-    return (restored-feats).norm(dim=1, keepdim=True), logits[0] if logits else None
+    error = self.model.restore(feats, prompt_tokens=tokens)-feats
+    return error.norm(dim=1, keepdim=True), self.model.refiner.coarse(error.abs()) if self.model.refiner else None
 
 # %% ../nbs/09_inference.ipynb #12e82e39
 @patch
@@ -202,7 +193,7 @@ def _distances(self:Detector, feats, which, prompts=None):
 
 @patch
 def _grids(self:Detector,
-    feats:Tensor, # behind the norm (b c g g)
+    feats:Tensor, # after the norm (b c g g)
     which:Tensor, # place of each image's prompt in the pool (b,)
     prompts:Tensor=None # features of other prompts, one for each image, instead of the pool's (b c g g)
 ) -> tuple: # errors (b 1 g g) and logits (b 1 4g 4g) or None, as `maps_of` takes them
@@ -351,7 +342,9 @@ def _predict_tiles(self:Predictor, images, product, bs, progress, tiles, prompt)
     "`predict` piece by piece"
     if not hasattr(self, 'model'): raise ValueError(f'{type(self).__name__} cannot take other prompts, and so no tiles: use a trained detector')
     _check_tiles(tiles, prompt)
-    if not _is_one(images): return L(self._predict_tiles(i, p, bs, progress, tiles, prompt) for i, p in zip(images, self._products(product, len(images)) or [None]*len(images)))
+    if not _is_one(images):
+        images = list(images)
+        return L(self._predict_tiles(i, p, bs, progress, tiles, prompt) for i, p in zip(images, self._products(product, len(images)) or [None]*len(images)))
     name = self.infer([prompt])['product'][0] if product is None else self._products(product, 1)[0]
     pieces, prompts = _cut(load_image(images), tiles), _cut(load_image(prompt), tiles)
     found = L(p for out in self._batches(pieces, [name]*len(pieces), bs, progress, prompts) for p in self._predictions(out, repeat(None), verdict=False))
@@ -443,6 +436,7 @@ def calibrate(self:Detector,
         except ValueError as e: raise ValueError(f'{product}: {e}') from None
         fresh |= self._calibration(own, own.attrgot('product'), rate, bs, progress)
     self.calibration |= fresh
+    self.held |= {image_key(s, self.backbone.size) for s in normals}
     return fresh
 
 @patch
@@ -463,7 +457,9 @@ def _check_normals(self:Detector, samples):
 # %% ../nbs/09_inference.ipynb #c3b959a2
 def _versions(): return {m.__name__: m.__version__ for m in (onenip, torch, timm, fastai)}
 
-def _digests(bank): return {bank.keys[i] for i in bank.use}
+def _digests(bank):
+    "Digests of the images of `bank` that are learned from, and of those held back"
+    return {bank.keys[i] for i in bank.use}, {bank.keys[i] for i in bank.held}
 
 def _info(bank, **kw):
     "How a detector was made from `bank`"
@@ -483,7 +479,7 @@ def detector(self:Learner) -> Detector:
     info = _info(bank, recipe={**asdict(preset), 'epochs': self.epochs_done}, seed=self.seed, epochs=self.epochs_done, batched=self.dls.train.dataset.batched)
     patches = normal_patches(bank, seed=self.seed) if preset.neighbours else {}
     detector = Detector(bank.backbone, bank.norm, deepcopy(self.model), bank.pool.copy(), 1., _weight(preset, len(self.parts)), preset.score_pool, info=info, patches=patches, neighbours=preset.neighbours)
-    detector.learned = _digests(bank)
+    detector.learned, detector.held = _digests(bank)
     detector.set_scale(*_seeded_pairs(self.dls))
     if not bank.held: detector.calibration = {}                     # nothing is known of images that it has not learned from
     return detector
@@ -508,8 +504,9 @@ def train(
 ) -> Detector:
     "Train one model for all products of `samples`"
     preset = get_preset(preset, **kw)
-    wrong = [k for k in ('size', 'official_padding') if k in kw and isinstance(backbone, Backbone) and getattr(backbone, k) != kw[k]]
-    if wrong: raise ValueError(f'{wrong[0]}={kw[wrong[0]]}, but the backbone given has {getattr(backbone, wrong[0])}: make one that fits, or give its name')
+    asked = [k for k in ('size', 'official_padding') if k in kw or getattr(preset, k) != getattr(Preset, k)]               # and not only what every recipe has
+    wrong = [k for k in asked if isinstance(backbone, Backbone) and getattr(backbone, k) != getattr(preset, k)]
+    if wrong: raise ValueError(f'{wrong[0]}={getattr(preset, wrong[0])}, but the backbone given has {getattr(backbone, wrong[0])}: make one that fits, or give its name')
     if not isinstance(backbone, Backbone): backbone = Backbone(backbone or preset.backbone, preset.size, preset.official_padding)
     dls = onenip_dls(samples, backbone, bs=preset.bs, seed=seed, textures=textures, held_back=held_back, prompt_mode=preset.prompt_mode,
                      epoch_steps=preset.epoch_steps, standardise=preset.standardise, reuse=preset.reuse, num_workers=num_workers, batched=batched, device=device, cache=cache)
@@ -559,7 +556,7 @@ def save(self:Detector,
     tensors = {**self._tensors(), **pool}
     config = dict(format=_FORMAT, kind=type(self).__name__, backbone=dict(name=b.name, size=b.size, official_padding=b.official_padding),
                   products=self.pool.products, score_pool=self.score_pool, calibration={p: c.asdict() for p, c in self.calibration.items()}, **self._special()[1],
-                  info=self.info, learned=sorted(self.learned))
+                  info=self.info, learned=sorted(self.learned), held=sorted(self.held))
     def write_both(file):
         save_file(tensors, file)
         new.write_text(json.dumps(_sealed(dict(config, sha256=_sha256(file))), indent=1))
@@ -620,6 +617,6 @@ def load(cls:Detector,
     for name, module in dict(backbone=backbone, norm=norm).items(): module.load_state_dict(part(name))
     pool = PromptPool.restore(backbone, norm, config['products'], tensors['pool.images'].numpy(), part('pool')['feats'])
     detector = Detector.kinds[config['kind']]._restore(backbone, norm, pool, part, config)
-    detector.info, detector.learned = config['info'], set(config['learned'])
+    detector.info, detector.learned, detector.held = config['info'], set(config['learned']), set(config.get('held', ()))
     detector.calibration = {p: Calibration(**c) for p, c in config['calibration'].items()}
     return detector

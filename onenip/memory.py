@@ -34,7 +34,7 @@ def normal_patches(
     bank, # `NormalBank`; of its images those that are learned from are used
     keep:int=5000, # patches a product
     seed:int=0 # of the coreset
-) -> dict: # product → patches, behind the norm (m c)
+) -> dict: # product → patches, after the norm (m c)
     "What is remembered of each product"
     if keep < 1: raise ValueError(f'keep={keep}: at least one patch a product is needed')
     patches = {}

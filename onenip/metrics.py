@@ -174,8 +174,9 @@ def bootstrap_metrics(
         hot = np.eye(len(scores))[np.unique(scores, return_inverse=True)[1]]                 # each distinct score a bin
         c = _redrawn(_draws(labels, draws, rng), hot*labels[:, None], hot*(1-labels[:, None]), hot*labels[:, None])
         values |= zip(METRICS[:3], (turn(c), average_precision(c), f1_max(c)))
-    if masks is not None and masks.any() and not masks.all():
-        c = _redrawn(_draws(masks.any((1, 2)), draws, rng), *_pixel_histograms(maps, masks, bins))
+    marked = None if masks is None else masks.any((1, 2))
+    if masks is not None and masks.any() and not masks.all() and np.unique(marked, return_counts=True)[1].min() > 1:
+        c = _redrawn(_draws(marked, draws, rng), *_pixel_histograms(maps, masks, bins))
         with np.errstate(invalid='ignore'): values |= zip(METRICS[3:], (turn(c), average_precision(c), f1_max(c), aupro(c)))       # a draw may have no normal pixel
     ends = (50-50*level, 50+50*level)
     some = lambda v: v[np.isfinite(v)] if np.isfinite(v).any() else v

@@ -85,6 +85,13 @@ def encode_prompt(self:OneNIP,
 
 # %% ../nbs/06_model.ipynb #4bb350b3
 @patch
+def restore(self:OneNIP, feats, prompt_feats=None, prompt_tokens=None, which=None):
+    "Restored features (b channels grid grid); arguments as of `forward`"
+    f, p = self.encode(feats), None
+    if self.prompt != 'none': p = self._prompt_tokens(prompt_feats, prompt_tokens, which, f.shape[0]).expand_as(f)
+    return to_grid(self.output_proj(self.decoder(f, p, self.pos(), self.mask)))
+
+@patch
 def forward(self:OneNIP,
     feats:Tensor, # of the targets (b channels grid grid)
     prompt_feats:Tensor=None, # of the prompts, same shape, or 1 for all targets; not needed with prompt='none'
@@ -93,9 +100,7 @@ def forward(self:OneNIP,
 ) -> tuple: # restored features (b channels grid grid), mask logits (b 1 size size) or None
     "Restore `feats` and predict the mask of what had to be restored"
     with torch.autocast(feats.device.type, torch.bfloat16) if self.mixed and self.training else nullcontext():
-        f, p = self.encode(feats), None
-        if self.prompt != 'none': p = self._prompt_tokens(prompt_feats, prompt_tokens, which, f.shape[0]).expand_as(f)
-        restored = to_grid(self.output_proj(self.decoder(f, p, self.pos(), self.mask)))
+        restored = self.restore(feats, prompt_feats, prompt_tokens, which)
         logits = self.refiner((restored-feats).abs()) if self.refiner else None
     return restored.to(feats.dtype), logits if logits is None else logits.to(feats.dtype)
 

@@ -19,16 +19,16 @@ class NearestNeighbour(Detector):
     about = 'nearest neighbour, no training'
 
     def __init__(self, backbone, norm, pool,
-        patches:dict, # product → kept normal patches, behind the norm (m c)
+        patches:dict, # product → kept normal patches, after the norm (m c)
         score_pool:int=None, # squares averaged before the maximum that scores an image
         calibration:dict=None, # product → `Calibration`
         info:dict=None # how it was made
     ):
         self.backbone, self.norm, self.pool, self.patches = backbone, norm, pool, patches
-        self.scale, self.alpha, self.score_pool, self.calibration, self.info, self.learned = 1., 0., score_pool, calibration or {}, info or {}, set()
+        self.scale, self.alpha, self.score_pool, self.calibration, self.info, self.learned, self.held = 1., 0., score_pool, calibration or {}, info or {}, set(), set()
 
     def __repr__(self):
-        kept = ', '.join(f'{p} ({len(x)} patches)' for p, x in self.patches.items())
+        kept = ', '.join(f'{p} ({len(self.patches[p])} patches)' if p in self.patches else f'{p} (its prompt)' for p in self.pool.products)
         return f'NearestNeighbour of {kept} ({self.backbone.name}, {self.backbone.size} px)'
 
     def _grids(self, feats, which, prompts=None): # compares with all it knows of the product: other prompts make no difference
@@ -50,7 +50,7 @@ def fit(cls:NearestNeighbour,
     bank = NormalBank(samples, backbone or Backbone('tf_efficientnet_lite0'), held_back, seed, device=device, cache=cache)
     patches = normal_patches(bank, keep, seed)
     detector = cls(bank.backbone, bank.norm, bank.pool.copy(), patches, score_pool, info=_info(bank, seed=seed, keep=keep))
-    held, detector.learned = bank.samples[bank.held], _digests(bank)
+    held, (detector.learned, detector.held) = bank.samples[bank.held], _digests(bank)
     detector.calibration = detector._calibration(held, held.attrgot('product'))
     return detector
 

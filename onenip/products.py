@@ -49,5 +49,5 @@ def neighbour(self:Detector) -> NearestNeighbour:
     "The training-free detector on the same features, which knows one image of each product: its prompt"
     detector = NearestNeighbour(self.backbone, self.norm, self.pool.copy(), {}, self.score_pool,
                                 info=dict(source='the prompts of a detector', learned_from={p: 1 for p in self.pool.products}, held_back={}, versions=_versions()))
-    detector.learned = set(self.learned)
+    detector.learned, detector.held = set(self.learned), set(self.held)
     return detector

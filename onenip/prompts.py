@@ -7,6 +7,7 @@ __all__ = ['Prompt', 'cosine', 'medoid', 'PromptPool']
 
 # %% ../nbs/07_prompts.ipynb #9e195469
 from collections import namedtuple
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -32,7 +33,7 @@ def medoid(
     return cosine(feats, feats).mean(1).argmax().item()
 
 # %% ../nbs/07_prompts.ipynb #b43426ce
-Prompt = namedtuple('Prompt', 'image feats') # uint8 (size size 3), and its features (c g g) behind the norm
+Prompt = namedtuple('Prompt', 'image feats') # uint8 (size size 3), and its features (c g g) after the norm
 
 class PromptPool:
     "One normal image a product"
@@ -107,20 +108,20 @@ def add(self:PromptPool,
 ):
     "Add a product with its prompt"
     if name in self: raise ValueError(f'product {name!r} is in the pool already: choose another name')
-    sample = image if isinstance(image, Sample) else Sample(image, name)  # refuses what is no name
+    sample = replace(image, product=name) if isinstance(image, Sample) else Sample(image, name)          # refuses what is no name
     if sample.label: raise ValueError(f'{sample.name} is anomalous: a prompt is a normal image')
     self._put(name, image, self._encode([image])[0])
 
 @patch
 def similarities(self:PromptPool,
-    feats:Tensor # behind the norm (b c g g)
+    feats:Tensor # after the norm (b c g g)
 ) -> Tensor: # (b products), in the order of `products`
     "Similarity of each image to each prompt"
     return cosine(feats, self.feats.to(feats.device))
 
 @patch
 def select(self:PromptPool,
-    feats:Tensor # behind the norm (b c g g)
+    feats:Tensor # after the norm (b c g g)
 ) -> tuple: # list of the products' names, and their similarities (b,)
     "The most similar prompt of each image"
     best = self.similarities(feats).max(1)

@@ -230,6 +230,25 @@ def _line(path, reader, reading):
     skipped = [f'{_many(n, "image")} ({why}), the first {first[why]}' for why, n in Counter(why for _, why in reading.skipped).items()]
     return '; '.join([line, *reading.notes] + ['skipped: ' + ', '.join(skipped)]*bool(skipped))
 
+# %% ../nbs/00a_readers.ipynb #daa710ad
+def _hold_back(samples):
+    "`samples` with a split: defective ones are for the test, and so is a fifth of the normal ones of a product that has both; and a note"
+    split = []
+    for own in by_product(samples).values():
+        good, bad = own.filter(lambda s: s.label == 0), own.filter(lambda s: s.label == 1)
+        n = max(1, len(good)//5) if bad and len(good) > 1 else 0
+        held = set(np.random.default_rng(0).permutation(len(good))[:n].tolist())
+        split += [replace(s, split=_SPLITS[i in held]) for i, s in enumerate(good)] + [replace(s, split='test') for s in bad]
+    n = sum(s.split == 'test' and s.label == 0 for s in split)
+    return split, [f'no split was found, so {n} normal images, picked with a fixed seed, are kept for the test'] if n else []
+
+def _settle(reading, hold_back):
+    "Give the free samples of `reading` a split; those that have one come first"
+    split, notes = _hold_back(reading.free)
+    if not hold_back: split, notes = [replace(s, split='test') for s in split], []
+    free = set(reading.free)
+    reading.samples, reading.notes = [s for s in reading.samples if s not in free]+split, reading.notes+notes
+
 # %% ../nbs/00a_readers.ipynb #2fd7e2ad
 def _fitting(path):
     "The first reader that fits; train.json and test.json win over folders beside them, other lists lose to them"
@@ -253,9 +272,7 @@ def _meant(path):
 def _read(path, name, hold_back):
     "`Reading` of one root"
     reading = READERS[name].read(path)
-    if not hold_back:
-        free = set(reading.free)
-        reading.samples = [replace(s, split='test') if s in free else s for s in reading.samples]
+    _settle(reading, hold_back)
     samples, skipped = reading.samples, reading.skipped
     odd = f', and {len(skipped)} would be skipped, the first {skipped[0][0]} ({skipped[0][1]})' if skipped else ''
     if not samples: raise ValueError(f'{path} holds no images for the reader {name}, which expects {READERS[name].expects}, '
@@ -306,6 +323,8 @@ _GOOD = set('good ok okay normal pass passed clean intact io nondefective nodefe
 _BAD = set('bad ng nok ko notok notgood nio defect defects defective abnormal anomaly anomalies anomalous fail failed fault faults faulty '
           'reject rejects rejected broken damaged positive positives '
            'schlecht schlechte fehler fehlerhaft fehlerhafte defekt defekte ausschuss mauvais mauvaise défaut défauts defaut defauts malo malos defecto defectos difetto difetti'.split())
+_DEFECTS = set('crack cracks cracked scratch scratches scratched dent dents dented stain stains stained chip chips chipped burr burrs hole holes bent break breakage '
+               'leak leaks rust rusty corrosion corroded contamination contaminated damage damages blemish blemishes dirt dirty tear tears torn cut cuts deformed deformation'.split())
 _MASKS = set('mask masks groundtruth gt label labels'.split())
 _SPLITS = 'train', 'test'
 
@@ -317,10 +336,11 @@ def _is(folder, names):
 def _inside(folder, names): return [f for f in _folders(folder) if _is(f, names)]
 
 def _good(folder):
-    "Folders of normal images in `folder`: by their names, or as the opposite of one beside them: no_crack and crack"
-    names = {_plain(f.name) for f in _folders(folder)}
-    opposite = lambda name: any(name.removeprefix(no) in names-_GOOD for no in ('no', 'non', 'not', 'un', 'without') if name.startswith(no))
-    return [f for f in _folders(folder) if _is(f, _GOOD) or opposite(_plain(f.name))]
+    "Folders of normal images in `folder`: by their names, or, if none has one, as the opposite of a defect beside them: no_crack and crack"
+    folders = _folders(folder)
+    if named := [f for f in folders if _is(f, _GOOD)]: return named
+    defects = {_plain(f.name) for f in folders} & (_DEFECTS | _BAD)
+    return [f for f in folders if any(_plain(f.name) == no+d for no in ('no', 'non', 'not', 'un', 'without') for d in defects)]
 
 def _name(path): return (path if path.is_dir() else path.parent).resolve().name
 
@@ -348,12 +368,14 @@ _FOREIGN = {'.heic', '.heif', '.gif', '.avif', '.dng', '.cr2', '.nef', '.raw', '
 def _skipped(path, samples, why):
     "(file, reason) of each photo below `path` that is not among `samples`; `why(folders)` gives the reason from the folders it is in"
     read = {f for s in samples for f in (s.image, s.mask) if isinstance(f, Path)}
-    for folder, folders, names in os.walk(path):
+    closed = []
+    for folder, folders, names in os.walk(path, onerror=closed.append):
         folders[:] = sorted(f for f in folders if not f.startswith('.'))
         parts = [_plain(p) for p in Path(folder).relative_to(path).parts]
         for f in (Path(folder)/n for n in sorted(names) if not n.startswith('.')):
             if f.suffix.lower() in _FOREIGN: yield f, f'{f.suffix.lower()} cannot be read, convert it'
             elif f.suffix.lower() in IMAGE_SUFFIXES and f not in read: yield f, 'mask of no defective image' if _MASKS & set(parts) else why(parts)
+    yield from ((Path(e.filename), 'cannot be opened') for e in closed)
 
 # %% ../nbs/00a_readers.ipynb #fa4c8375
 def _products(path):
@@ -388,32 +410,44 @@ READERS['btad'] = Reader('<product>/train/ok/*, <product>/test/ok/*, <product>/t
 READERS['mvtec'] = Reader('<product>/train/good/*, <product>/test/<defect>/*', lambda path: bool(_products(path)), _read_split)
 
 # %% ../nbs/00a_readers.ipynb #5077c6f2
-def _near(folder):
-    "`folder` and those directly in it"
-    try: return [folder, *_folders(folder)]
-    except PermissionError: return [folder]                             # a folder above may be open to its owner only
-
 class _Finder:
-    "Finds files that are named relative to `folder`, to one directly in it, to the one above or to one beside it"
+    "Finds files that are named relative to `folder`, to one directly in it, to the one above or to one beside it; all that are asked for at once in the same place"
     def __init__(self, folder):
-        self.folder, above = folder, folder.parent if folder.name not in ('', '..') else folder.resolve().parent
-        self.places = [*_near(folder), *_near(above)]
+        above = folder.parent if folder.name not in ('', '..') else folder.resolve().parent
+        self.folder, self.levels = folder, ([folder], _folders(folder), [above], [f for f in _folders(above) if f.resolve() != folder.resolve()])
 
-    def __call__(self, name, where):
-        for place in self.places:
-            if (file := place/name).is_file():
-                self.places.remove(place); self.places.insert(0, place)
-                return file
+    def __call__(self, names, fits=(), other=()):
+        "Where → file, of `names`, (where, name) each; in the nearest place that has one, of several there the one that `fits`; none is one of the `other` files"
+        where, name = names[0]
+        for level in self.levels:
+            found = [p for p in level if any((p/n).is_file() and p/n not in other for _, n in names)]
+            for fit in fits: found = [p for p in found if fit(p)] or found
+            if len(found) > 1: raise ValueError(f'{where}: {name} can be in {found[0]} or in {found[1]}; begin the names in the list with the folder')
+            if found: return {where: self._file(found[0], n, where) for where, n in names}
         raise FileNotFoundError(f'{where}: {name} is neither in {self.folder} nor directly below, above or beside it; put the images there')
 
+    def _file(self, place, name, where):
+        if (place/name).is_file(): return place/name
+        raise FileNotFoundError(f'{where}: {name} is not in {place}, where others of the list are; put it there')
+
+def _files(rows, key, find, *others):
+    "Where → the file at `key` of each of `rows`; those of one product, split and label are in one place"
+    groups = defaultdict(list)
+    for where, row in rows:
+        product = str(row.get('clsname') or ''.join(Path(row['filename']).parts[:-1][:1]))
+        groups[product, str(row['split']), str(row['label'])].append((where, str(row[key])))
+    found, masks = {}, key == 'maskname'
+    for (product, split, _), names in groups.items():
+        found |= find(names, (lambda p: _is(p, _MASKS) == masks, lambda p: p.name == product, lambda p: _plain(p.name) == split), *others)
+    return found
+
 # %% ../nbs/00a_readers.ipynb #1cbb55e3
-def _row_sample(where, row, find):
-    "`Sample` of one `row`, whose files `find` finds; without a split normal images are for training"
-    image, label = find(row['filename'], where), row['label']
+def _row_sample(where, row, image, mask):
+    "`Sample` of one `row`; without a split normal images are for training"
+    label = row['label']
     if label not in (0, 1): raise ValueError(f'{where}: label {label!r} is neither 0 (normal) nor 1 (anomalous)')
     if label == 1 and row['split'] == 'train': raise ValueError(f'{where}: {image} is defective; only normal images are trained on, take the row out')
-    mask = None
-    if label == 1: mask = find(str(row['maskname']), where) if row.get('maskname') else np.broadcast_to(True, _check_image(image)[::-1])
+    if label == 1 and mask is None: mask = np.broadcast_to(True, _check_image(image)[::-1])
     defect = (row.get('label_name') or image.parent.name) if label == 1 else 'good'
     try: return Sample(image, _row_product(row, image), label, defect, mask, row['split'] or _SPLITS[label])
     except ValueError as e: raise ValueError(f'{where}: {e}') from e
@@ -424,28 +458,15 @@ def _row_product(row, image):
     parts = image.absolute().parts
     return parts[-4] if len(Path(row['filename']).parts) > 3 or _plain(parts[-3]) in _SPLITS else None
 
-# %% ../nbs/00a_readers.ipynb #daa710ad
-def _hold_back(samples):
-    "`samples` with a split: defective ones are for the test, and so is a fifth of the normal ones of a product that has both; and a note"
-    split = []
-    for own in by_product(samples).values():
-        good, bad = own.filter(lambda s: s.label == 0), own.filter(lambda s: s.label == 1)
-        n = max(1, len(good)//5) if bad and len(good) > 1 else 0
-        held = set(np.random.default_rng(0).permutation(len(good))[:n].tolist())
-        split += [replace(s, split=_SPLITS[i in held]) for i, s in enumerate(good)] + [replace(s, split='test') for s in bad]
-    n = sum(s.split == 'test' and s.label == 0 for s in split)
-    return split, [f'no split was found, so {n} normal images, picked with a fixed seed, are kept for the test'] if n else []
-
 # %% ../nbs/00a_readers.ipynb #1bed38bc
 def _read_rows(rows, find, root):
     "`Reading` of `rows`, (place, row) each, whose images are expected in `root`"
-    samples = [_row_sample(where, row, find) for where, row in rows]
-    free = [s for s, (_, row) in zip(samples, rows) if row['split'] is None]
-    held, notes = _hold_back(free)
-    samples = [s for s, (_, row) in zip(samples, rows) if row['split'] is not None] + held
+    images = _files(rows, 'filename', find)
+    masks = _files([(where, row) for where, row in rows if row['label'] == 1 and row.get('maskname')], 'maskname', find, set(images.values()))
+    samples = [_row_sample(where, row, images[where], masks.get(where)) for where, row in rows]
     whole = sum(_is_whole(s.mask) for s in samples)
-    if whole: notes.append(f'{whole} defective without a mask count as defective everywhere')
-    return Reading(samples, notes, list(_unlisted(samples, root)), held)
+    notes = [f'{whole} defective without a mask count as defective everywhere']*bool(whole)
+    return Reading(samples, notes, list(_unlisted(samples, root)), [s for s, (_, row) in zip(samples, rows) if row['split'] is None])
 
 def _unlisted(samples, root):
     "(file, reason) of each image in `root`, or beside the images of `samples`, that is in no row"
@@ -469,7 +490,7 @@ def _visa_rows(table):
             where = f'{table} line {lines.line_num}'
             if line['label'] not in ('normal', 'anomaly'): raise ValueError(f"{where}: label {line['label']!r} is neither 'normal' nor 'anomaly'")
             if not line['image']: raise ValueError(f'{where}: no image; take the row out')
-            yield where, dict(filename=line['image'], maskname=line['mask'], clsname=line['object'], split=line['split'],
+            yield where, dict(filename=line['image'], maskname=line['mask'], clsname=line['object'], split=line['split'] or None,
                               label=int(line['label'] == 'anomaly'), label_name=line['label'])
 
 def _read_visa(path):
@@ -495,7 +516,7 @@ def _list_rows(file):
         except ValueError as e: raise ValueError(f'{where} is no JSON ({e}): a list has one JSON object a line') from e
         if not isinstance(row, dict) or not isinstance(row.get('filename'), str) or 'label' not in row:
             raise ValueError(f"{where} is no JSON object with 'filename' and 'label': a list has one a line")
-        yield where, dict(split=_told_split(file.stem, row['filename'])) | row
+        yield where, row | dict(split=row.get('split') or _told_split(file.stem, row['filename']))
 
 def _told_split(stem, name):
     "'train' or 'test', if the words of the list's name tell it, or else the folders of the image; None if not"
@@ -546,7 +567,10 @@ def _photos(folder):
     return samples + [s for kind in kinds for s in _of_kind(folder, kind, _name(folder), False, 'test')]
 
 def _read_folders(path):
-    samples, notes = _hold_back([s for p in _photo_products(path) for s in _photos(p)])
+    products = _photo_products(path)
+    samples = [s for p in products for s in _photos(p)]
+    by_opposite = [f.name for p in products for f in _good(p) if not _is(f, _GOOD)]
+    notes = [f'taken as normal, since a defect of that name is beside: {_some(by_opposite)}']*bool(by_opposite)
     return Reading(samples, notes, list(_skipped(path, samples, lambda parts: 'beside or below the folders that are read')), samples)
 
 READERS['folders'] = Reader('photos, <product>/photos, or good/ and bad/, there or in each <product>/', lambda path: path.is_dir(), _read_folders)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from inspect import signature
 from math import cos, pi
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -58,15 +59,14 @@ class Preset:
 def _check(preset):
     "Raise `ValueError` if a field of `preset` makes no sense"
     told = lambda k, wanted: ValueError(f'{k}={getattr(preset, k)!r}: {wanted} is expected')
-    for k in ('size', 'bs', 'epochs', 'epoch_steps', 'score_pool', 'reuse'):
-        v = getattr(preset, k)
-        if v is not None and not (isinstance(v, int) and v > 0): raise told(k, 'a whole number of at least 1')
-    for k in ('lr', 'muon', 'clip'):
-        if not getattr(preset, k) > 0: raise told(k, 'a number above 0')
-    for k in ('wd', 'lam', 'bce', 'alpha_steps'):
-        if not getattr(preset, k) >= 0: raise told(k, 'a number of at least 0')
-    for k in ('warmup', 'alpha', 'neighbours'):
-        if not 0 <= getattr(preset, k) <= 1: raise told(k, 'a share between 0 and 1')
+    rules = (('size bs epochs epoch_steps score_pool reuse', lambda v: isinstance(v, int) and v > 0, 'a whole number of at least 1'),
+             ('lr muon clip', lambda v: v > 0, 'a number above 0'), ('wd lam bce alpha_steps', lambda v: v >= 0, 'a number of at least 0'),
+             ('warmup drop alpha neighbours', lambda v: 0 <= v <= 1, 'a share between 0 and 1'))
+    for names, fits, wanted in rules:
+        for k in names.split():
+            v = getattr(preset, k)
+            if v is None and k in ('epoch_steps', 'score_pool', 'reuse', 'drop'): continue
+            if not isinstance(v, Real) or not fits(v): raise told(k, wanted)
     for k, known in dict(reduction=('paper', 'official'), start=('xavier', 'official', 'components'), optimiser=('adamw', 'muon'), prompt_mode=('random', 'fixed')).items():
         if getattr(preset, k) not in known: raise told(k, ' or '.join(map(repr, known)))
     if preset.score_pool and preset.score_pool > preset.size: raise ValueError(f'score_pool={preset.score_pool} is larger than the image, {preset.size}')
@@ -138,7 +138,7 @@ def _component_start(model, feats, softly=.1):
 def start_weights(
     model:OneNIP, # freshly made
     preset:Preset,
-    feats:Tensor # of normal images, behind the norm (n c g g)
+    feats:Tensor # of normal images, after the norm (n c g g)
 ):
     "Change the initial weights of `model` as `preset.start` says"
     if preset.start == 'official': _same_start(model)

@@ -39,7 +39,7 @@ class ReplicaNorm(nn.BatchNorm2d):
 
 # %% ../nbs/05_refiner.ipynb #6a05e28e
 class _Predictor(nn.Conv2d):
-    "A 1×1 convolution behind the upsampling `up`; there is nothing between them, so they are one layer, and no map of many channels is made at full side"
+    "A 1×1 convolution after the upsampling `up`; there is nothing between them, so they are one layer, and no map of many channels is made at full side"
     def forward(self, x, up): # (b width 2g 2g) → (b 1 4g 4g)
         w = self.weight.view(1, -1, 1, 1)
         weight, bias = (up.weight*w).sum(1), self.bias+up.bias@w.flatten()                       # (width 2 2), (1,)
@@ -63,9 +63,12 @@ class Refiner(nn.Module):
         "(b ni g g) → (b nf 2g 2g)"
         return nn.Sequential(nn.Conv2d(ni, nf, 3, padding=1, bias=False), ReplicaNorm(nf, replicas), nn.ReLU(), nn.ConvTranspose2d(nf, nf, 2, stride=2))
 
+    def coarse(self, error:Tensor) -> Tensor:
+        "The logits before they are enlarged (b 1 4g 4g)"
+        return self.predictor(self.upconv2[:-1](self.upconv1(error)), self.upconv2[-1])
+
     def forward(self, error:Tensor) -> Tensor:
-        logits = self.predictor(self.upconv2[:-1](self.upconv1(error)), self.upconv2[-1])
-        return F.interpolate(logits, (self.size, self.size), mode='bilinear', align_corners=True)
+        return F.interpolate(self.coarse(error), (self.size, self.size), mode='bilinear', align_corners=True)
 
 def refined_map(
     mask_logits:Tensor # (b 1 size size)

@@ -15,7 +15,7 @@ from matplotlib import colormaps
 from PIL import Image, ImageFilter
 
 from .data import _base64, _make_folder, _replace, load_mask
-from .evaluation import Table
+from .evaluation import Table, _check_scored_by
 from .inference import Detector
 
 # %% ../nbs/10a_report.ipynb #7df80ea7
@@ -48,8 +48,9 @@ def _groups(scores, thresholds):
     s = scores.sort_values('image_score', ascending=False)
     bad = s.label == 1
     if not set(s['product']) <= set(thresholds): return {'Defects, by score': s[bad]}
-    flagged = s.image_score > s['prompt'].map(thresholds)                # of the product that was taken for it, as in use
-    return {'Defects found': s[bad & flagged], 'Defects missed': s[bad & ~flagged][::-1], 'False alarms': s[~bad & flagged]}
+    flagged, judged = s.image_score > s['prompt'].map(thresholds), s['prompt'].isin(thresholds)         # of the product that was taken for it, as in use
+    groups = {'Defects found': s[bad & flagged], 'Defects missed': s[bad & judged & ~flagged][::-1], 'False alarms': s[~bad & flagged]}
+    return groups if judged.all() else {**groups, 'Without verdict': s[~judged]}
 
 def _cards(detector, samples, given, low, high):
     "Photo and heat map of each of `samples`"
@@ -65,8 +66,9 @@ def _summary(name, scores, thresholds):
     "In words, what the threshold of the product `name` does to its test images"
     bad, good = (scores.label == 1).sum(), (scores.label == 0).sum()
     if name not in thresholds: return f'{bad} defects and {good} normal images. Not calibrated, so there is no threshold.'
-    found, missed, alarms = map(len, _groups(scores, thresholds).values())
-    return f'{found} of {bad} defects found, {missed} missed; {alarms} of {good} normal images raised a false alarm. Threshold: {thresholds[name]:.3g}.'
+    found, missed, alarms, *open_ = map(len, _groups(scores, thresholds).values())
+    without = f' {open_[0]} without verdict, since taken for a product that is not calibrated.' if open_ else ''
+    return f'{found} of {bad} defects found, {missed} missed; {alarms} of {good} normal images raised a false alarm.{without} Threshold: {thresholds[name]:.3g}.'
 
 def _product(detector, name, scores, samples, most):
     "What the page says of one product"
@@ -104,16 +106,17 @@ def write_report(
 ) -> Path: # the HTML file
     "Write `report.html`, self-contained, `scores.csv` and `metrics.csv` into `folder`; of several processes the first one does"
     _as_in_use(table)
+    _check_scored_by(table, detector)
     folder = _make_folder(folder)
     if rank_distrib(): return folder/'report.html'
     products = [_product(detector, p, scores, table.samples, most) for p, scores in table.scores.groupby('product')]
     about, tables = f'{detector!r}.', [_table(t) for t in (table, *beside)]
-    _replace(folder, 'scores.csv', lambda f: table.scores.to_csv(f, index=False))
+    _replace(folder, 'scores.csv', lambda f: table.scores.to_csv(f, index=False, errors='surrogateescape'))
     _replace(folder, 'metrics.csv', table.to_csv)
     return _write_page(folder, 'report.html', title=title, about=about, tables=tables, products=products, credits=credits)
 
 def _write_page(folder, template, **what):
     "`report.html` from a template of the package"
     page = Environment(autoescape=True, loader=PackageLoader('onenip', 'assets')).get_template(template)
-    _replace(folder, 'report.html', lambda f: f.write_text(page.render(**what), encoding='utf-8'))
+    _replace(folder, 'report.html', lambda f: f.write_text(page.render(**what), encoding='utf-8', errors='replace'))
     return folder/'report.html'

@@ -93,6 +93,7 @@ class Checkpoint(Callback):
         for left in self.folder.glob(f'.{_NAME}.*.new') if not rank_distrib() else (): left.unlink(missing_ok=True)        # of a process that was killed
         if not file.is_file(): return 0
         state = self._read(file, learn.dls.device)
+        if learn.epochs_done > state['epochs_done']: raise ValueError(f'{file} is from epoch {state["epochs_done"]} and this learner is past {learn.epochs_done}, which would be lost: give another folder, or a new learner')
         learn.model.load_state_dict(state['model'])
         if not learn.opt: learn.create_opt()
         learn.opt.load_state_dict(state['opt'])

@@ -191,7 +191,7 @@ class NormalBank:
         self.samples = normals(check_samples(samples))
         self.keys = [image_key(s, backbone.size) for s in self.samples]      # what is in the files, not their names
         self.use, self.held = hold_back(self.samples, held_back, seed, self.keys) # places of images to learn from, and of those held back
-        if held_back and not self.held: raise ValueError(f'{len(self.samples)} normal images of {len(by_product(self.samples))} products: at least one product needs two, since some are held back for calibration')
+        if held_back and not self.held: raise ValueError(f'{len(set(self.keys))} different normal images of {len(by_product(self.samples))} products: at least one product needs two, since some are held back for calibration')
         self.feats = FeatureCache(backbone.to(self.device), cache).encode(self.samples, progress=len(self.samples) > 100)
         known = self.feats[self.use]
         self.norm = (FeatureNorm.fit(known) if standardise else FeatureNorm.identity(backbone.channels)).to(self.device)
