@@ -199,6 +199,15 @@ def _plain(value): return f"'{value}" if isinstance(value, str) and value[:1] in
 
 def _write_csv(folder, name, frame): _replace(folder, name, lambda f: frame.map(_plain).to_csv(f, index=False, float_format='%.6g', encoding='utf-8-sig')) # with the mark by which Excel knows UTF-8
 
+def _write_all(detector, folder, lines, cards, unread):
+    "Write the results into `folder`: the frame of `lines`, and what is `unread`"
+    frame, unread = pd.DataFrame(lines, columns=_COLUMNS), [(f, _printable(reason)) for f, reason in unread]
+    _write_csv(folder, 'predictions.csv', frame)
+    (folder/'unread.csv').unlink(missing_ok=True)                        # of an earlier call
+    if unread: _write_csv(folder, 'unread.csv', pd.DataFrame([(_printable(f), reason) for f, reason in unread], columns=['image', 'reason']))
+    _page(detector, folder, frame, cards, unread)
+    return frame, unread
+
 # %% ../nbs/10d_predictions.ipynb #c4a4c8d8
 def write_predictions(
     detector:Predictor,
@@ -222,18 +231,17 @@ def write_predictions(
             except OSError as e: bad.append((photo, f'{photo} was taken away while it was judged ({e.strerror})'))
             else: lines.append(line)
         return bad
-    starts = range(0, len(found), 32)
+    starts, stopped = range(0, len(found), 32), None
     try:
         for i in progress_bar(starts) if progress else starts: unread += judge(found[i:i+32])
-    except KeyboardInterrupt:                                            # what was judged is not lost
+    except (Exception, KeyboardInterrupt) as e:                          # what was judged is not lost
         if not lines: raise
-        stopped, done = True, {line['image'] for line in lines} | {str(f) for f, _ in unread}
-        unread += [(f, f'{f} was not judged: interrupted') for f in found if _printable(f) not in done]
-    else: stopped = False
-    frame, unread = pd.DataFrame(lines, columns=_COLUMNS), [(f, _printable(reason)) for f, reason in unread]
-    _write_csv(folder, 'predictions.csv', frame)
-    (folder/'unread.csv').unlink(missing_ok=True)                        # of an earlier call
-    if unread: _write_csv(folder, 'unread.csv', pd.DataFrame([(_printable(f), reason) for f, reason in unread], columns=['image', 'reason']))
-    _page(detector, folder, frame, cards, unread)
-    if stopped: raise KeyboardInterrupt(f'{len(frame)} photos were judged before, see {folder/"report.html"}')
-    return frame, unread
+        stopped, done = e, {line['image'] for line in lines} | {str(f) for f, _ in unread}
+        why = 'interrupted' if isinstance(e, KeyboardInterrupt) else f'{type(e).__name__}: {e}'
+        unread += [(f, f'{f} was not judged: {why}') for f in found if _printable(f) not in done]
+    frame, unread = _write_all(detector, folder, lines, cards, unread)
+    if not stopped: return frame, unread
+    told = f'{len(frame)} photos were judged before, see {folder/"report.html"}'
+    if isinstance(stopped, KeyboardInterrupt): raise KeyboardInterrupt(told)
+    stopped.add_note(told)
+    raise stopped
