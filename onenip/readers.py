@@ -227,7 +227,7 @@ def _line(path, reader, reading):
     line = (f'{_name(path)}: {reader}, {_many(len(products), "product")} ({_some(products)}): {count("train", 0)} normal to train on, '
             f'{count("test", 0)} normal and {count("test", 1)} anomalous to test on, {_many(sum(s.mask is not None for s in samples), "mask")}')
     first = {why: f.relative_to(path) if f.is_relative_to(path) else f for f, why in reversed(reading.skipped)}
-    skipped = [f'{_many(n, "image")} ({why}), the first {first[why]}' for why, n in Counter(why for _, why in reading.skipped).items()]
+    skipped = [f'{_many(n, "folder" if why == _CLOSED else "image")} ({why}), the first {first[why]}' for why, n in Counter(why for _, why in reading.skipped).items()]
     return '; '.join([line, *reading.notes] + ['skipped: ' + ', '.join(skipped)]*bool(skipped))
 
 # %% ../nbs/00a_readers.ipynb #daa710ad
@@ -363,6 +363,7 @@ def _of_kind(folder, kind, product, good, split):
     return [Sample(f, product, int(not good), 'good' if good else kind.name, masks.get(f.stem.lower()), split) for f in _images(kind) if f not in beside.values()]
 
 # %% ../nbs/00a_readers.ipynb #b9e8c98c
+_CLOSED = 'cannot be opened'
 _FOREIGN = {'.heic', '.heif', '.gif', '.avif', '.dng', '.cr2', '.nef', '.raw', '.jp2', '.jfif', '.psd'}
 
 def _skipped(path, samples, why):
@@ -375,7 +376,7 @@ def _skipped(path, samples, why):
         for f in (Path(folder)/n for n in sorted(names) if not n.startswith('.')):
             if f.suffix.lower() in _FOREIGN: yield f, f'{f.suffix.lower()} cannot be read, convert it'
             elif f.suffix.lower() in IMAGE_SUFFIXES and f not in read: yield f, 'mask of no defective image' if _MASKS & set(parts) else why(parts)
-    yield from ((Path(e.filename), 'cannot be opened') for e in closed)
+    yield from ((Path(e.filename), _CLOSED) for e in closed)
 
 # %% ../nbs/00a_readers.ipynb #fa4c8375
 def _products(path):
