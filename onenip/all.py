@@ -24,6 +24,7 @@ from .habits import *
 from .metrics import *
 from .official import *
 from .onnx import *
+from .rules import *
 from .evaluation import *
 from .hub import *
 from .report import *

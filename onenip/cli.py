@@ -239,7 +239,7 @@ def evaluate(
 ):
     "Measure how good a detector is on labelled test images"
     from onenip.data import _make_folder
-    from onenip.evaluation import get_protocol
+    from onenip.rules import get_protocol
     from onenip.report import _summary, write_report
     rules, out = get_protocol(protocol), _make_folder(out)              # what cannot be written is told before an hour of work
     detector = _load(model)

@@ -16,8 +16,9 @@ from huggingface_hub.utils import validate_repo_id
 from jinja2 import Environment, StrictUndefined
 
 from .decisions import EXCHANGEABLE
-from .evaluation import Table, _check_scored_by, _text
+from .evaluation import Table, _check_scored_by
 from .inference import Detector
+from .rules import _text
 
 # %% ../nbs/10c_hub.ipynb #8128831c
 _CARD = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True).from_string('''---
