@@ -296,20 +296,23 @@ class OneNIPCallback(Callback):
 
 # %% ../nbs/08_training.ipynb #24728943
 @patch
-def _pseudo(self:OneNIPCallback, items, images, masks, *rest):
-    "Features (b c g g) and masks (b 1 h w) of pseudo-anomalies; those that are not kept are made, if there is a `rest` to make them of, and the backbone sees them"
-    data, bank, device = getattr(self.dl, 'dataset', None), self.dls.bank, images.device      # None: a list of batches, as of `summary`
-    known = {k: kept for k, i in enumerate(items) if data and (kept := data.known(i))}
-    new = [k for k in range(len(items)) if k not in known]
-    if known: images, masks, *rest = (v[new] for v in (images, masks, *rest))
+def _seen(self:OneNIPCallback, images, masks, *rest):
+    "Features (n c g g, half precision) and masks (n h w) of pseudo-anomalies, which are made here if there is a `rest` to make them of"
     if rest: images, masks = synthesize_batch(images, *rest)
-    feats = bank.fast(bank.fast.normalise(images)).half() if new else ()
-    made = dict(zip(new, zip(feats, masks)))
-    for k, (f, mask) in made.items() if data else (): data.keep(items[k], f, mask)
-    if known:                                                         # its mask too: a worker that was forked before knows nothing of it
-        both = {**made, **{k: (f.to(device), torch.from_numpy(mask).to(device)) for k, (f, mask) in known.items()}}
-        feats, masks = (torch.stack(v) for v in zip(*[both[k] for k in range(len(items))]))
-    return bank.norm(feats.float()), masks[:, None]
+    fast = self.dls.bank.fast
+    return fast(fast.normalise(images)).half(), masks
+
+@patch
+def _pseudo(self:OneNIPCallback, items, *parts):
+    "Features (b c g g) and masks (b 1 h w) of pseudo-anomalies; only those that are not kept are made and seen by the backbone"
+    data = getattr(self.dl, 'dataset', None)                             # None: a list of batches, as of `summary`
+    pairs = [data and data.known(i) for i in items]                      # kept masks too: a worker that was forked before knows nothing of them
+    new = [k for k, pair in enumerate(pairs) if not pair]
+    for k, *pair in zip(new, *self._seen(*(p[new] for p in parts))) if new else ():
+        pairs[k] = pair
+        if data: data.keep(items[k], *pair)
+    feats, masks = (torch.stack([torch.as_tensor(v, device=parts[0].device) for v in of]) for of in zip(*pairs))
+    return self.dls.bank.norm(feats.float()), masks[:, None]
 
 # %% ../nbs/08_training.ipynb #27286eff
 class OneNIPLoss:
