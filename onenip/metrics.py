@@ -142,7 +142,7 @@ def _draws(strata, draws, rng):
     return weights
 
 def _redrawn(weights, positive, negative, covered):
-    "`Counts` of each draw from histograms of every image (n bins), bins from the lowest score to the highest"
+    "`Counts` of each draw from histograms of every image (n bins), lowest score first: how much in a bin is anomalous, is normal, and counts for PRO"
     total = lambda h: (weights.astype(np.float64)@h)[:, ::-1]
     fp, cover = total(negative).cumsum(1), total(covered).cumsum(1)
     return Counts(total(positive).cumsum(1), fp-total(negative), fp, cover/cover[:, -1:], fp[:, -1:])
@@ -151,9 +151,12 @@ def _pixel_histograms(maps, masks, bins):
     "Of the pixels of every image: defective, normal, and defective ones by their region's weight"
     edges = np.unique(np.quantile(maps[masks], np.linspace(0, 1, bins)))
     edges = np.append(edges, np.nextafter(edges[-1], np.inf))            # above it normal pixels are alone
-    codes = [np.searchsorted(edges, m.ravel(), 'right') for m in maps]
-    tell = lambda keep, weights=lambda m: None: np.stack([np.bincount(c[keep(m)], weights(m), len(edges)+1) for c, m in zip(codes, masks)])
-    return tell(lambda m: m.ravel()), tell(lambda m: ~m.ravel()), tell(lambda m: m.ravel(), lambda m: region_weights(m[None]))
+    histograms = []
+    for scores, mask in zip(maps, masks):
+        codes, bad = np.searchsorted(edges, scores.ravel(), 'right'), mask.ravel()
+        count = lambda keep, weights=None: np.bincount(codes[keep], weights, len(edges)+1)
+        histograms.append((count(bad), count(~bad), count(bad, region_weights(mask[None]))))
+    return [np.stack(h) for h in zip(*histograms)]
 
 # %% ../nbs/09b_metrics.ipynb #ad23a11c
 def bootstrap_metrics(
