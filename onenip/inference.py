@@ -322,10 +322,9 @@ def predict(self:Predictor,
 
 # %% ../nbs/09_inference.ipynb #fe518cce
 def _cut(image, tiles):
-    "`image` (h w 3) in equal pieces, row by row"
+    "`image` (h w 3) in pieces, row by row, equal but for a pixel"
     across, down = (tiles, tiles) if isinstance(tiles, int) else tiles
-    h, w = len(image)//down, image.shape[1]//across
-    return [image[y*h:(y+1)*h, x*w:(x+1)*w] for y in range(down) for x in range(across)]
+    return [piece for row in np.array_split(image, down) for piece in np.array_split(row, across, 1)]
 
 def _joined(pieces, tiles):
     "Pieces (n ...) put together, the inverse of `_cut`"
