@@ -324,6 +324,7 @@ def predict(self:Predictor,
 def _cut(image, tiles):
     "`image` (h w 3) in pieces, row by row, equal but for a pixel"
     across, down = (tiles, tiles) if isinstance(tiles, int) else tiles
+    if len(image) < down or image.shape[1] < across: raise ValueError(f'tiles={tiles!r}: an image of {image.shape[1]}×{len(image)} pixels has no so many pieces')
     return [piece for row in np.array_split(image, down) for piece in np.array_split(row, across, 1)]
 
 def _joined(pieces, tiles):
