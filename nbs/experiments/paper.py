@@ -181,9 +181,10 @@ def how_small(on='tiles', name=FULL, own=None):
     if not own: return f'Not run on {on} yet.'
     r = own[0]
     small, changed = r['recipe']['name'].startswith('quick') or not whole(r), ', '.join(f'{k}={v}' for k, v in changes(r).items())
+    side = r['recipe'].get('score_pool')
     return (f"{r['backbone']}, {r['size']} px, recipe {r['recipe']['name']}{f' with {changed}' if changed else ''}: {r['steps']} steps, {r['images_seen']} images seen, "
-            f"{len(own)} seed{'s'*(len(own) > 1)}, on {', '.join(r['metrics'])}. "
-            + f'The paper: EfficientNet-b4, four layers each, 1,000 epochs of MVTec AD, {SEEN/1e6:.1f} million images seen. These are small runs, no reproduction.'*small)
+            f"{len(own)} seed{'s'*(len(own) > 1)}, on {', '.join(r['metrics'])}; images scored by the maximum{f' over squares of {side} px' if side else ''}. "
+            + f'The paper: EfficientNet-b4, four layers each, 1,000 epochs of MVTec AD, {SEEN/1e6:.1f} million images seen, plain maximum. These are small runs, no reproduction.'*small)
 
 
 def rerun(*tables, on='tiles'):
