@@ -45,7 +45,7 @@ class Calibration:
         "The smallest false-alarm rate that the images support"
         return 1/(self.n+1)
 
-    def _rank(self, rate): return floor(rate*(self.n+1)+1e-9)           # .05·20 is 1, whatever its last bit
+    def _rank(self, rate): return min(floor(rate*(self.n+1)+1e-9), self.n)           # .05·20 is 1, whatever its last bit
 
     def p_value(self,
         score:float # of a new image

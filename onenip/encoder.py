@@ -106,9 +106,10 @@ def _attend(q, k, v, mask, dropout):
     "Scaled dot-product attention; on a processor the logits are in full precision, and everything if nothing is dropped: that is faster there"
     dropping = _is_slow_at_dropout(q, dropout)
     if not dropping and (q.device.type != 'cpu' or q.dtype != torch.bfloat16): return F.scaled_dot_product_attention(q, k, v, mask, dropout)
+    mask = mask if mask is None else mask.to(torch.promote_types(q.dtype, torch.float32))
     with torch.autocast('cpu', enabled=False):
         if dropping: return _DroppingAttention.apply(q, k, v, mask, dropout)
-        return F.scaled_dot_product_attention(q.float(), k.float(), v.float(), mask, dropout)
+        return F.scaled_dot_product_attention(q.float(), k.float(), v.float(), mask, dropout).to(v.dtype)
 
 # %% ../nbs/02_encoder.ipynb #ed974f85
 class Attention(nn.Module):

@@ -134,8 +134,8 @@ def _random_prompts(test, samples, seed):
     own = by_product(normals(samples))
     missing = sorted({s.product for s in test}-set(own))
     if missing: raise ValueError(f"no normal training images of {', '.join(missing)} among samples: prompt='random' draws its prompts from them")
-    own = {p: sorted(ns, key=lambda s: s.name) for p, ns in own.items()}                                # the order of a list changes nothing
     what = lambda s: Path(s.image).name.encode() if isinstance(s.image, (str, Path)) else load_image(s).tobytes()
+    own = {p: sorted(ns, key=lambda s: (s.name, what(s))) for p, ns in own.items()}                      # the order of a list changes nothing
     draw = lambda s: np.random.default_rng((seed, crc32(what(s)), crc32(s.defect.encode()))).integers(len(own[s.product]))
     return [own[s.product][draw(s)] for s in test]
 

@@ -149,7 +149,8 @@ def _redrawn(weights, positive, negative, covered):
 
 def _pixel_histograms(maps, masks, bins):
     "Of the pixels of every image: defective, normal, and defective ones by their region's weight"
-    edges = np.unique(np.quantile(maps[masks], np.linspace(0, 1, bins)))
+    values = np.unique(maps[masks])
+    edges = np.unique([values, np.nextafter(values, np.inf)]) if 2*len(values) <= bins else np.unique(np.quantile(maps[masks], np.linspace(0, 1, bins)))
     edges = np.append(edges, np.nextafter(edges[-1], np.inf))            # above it normal pixels are alone
     histograms = []
     for scores, mask in zip(maps, masks):

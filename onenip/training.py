@@ -266,13 +266,15 @@ def seed_of(*numbers) -> int:
 # %% ../nbs/08_training.ipynb #0b9edafe
 class OneNIPCallback(Callback):
     "Makes the two streams, and records the parts of the training loss in `learn.parts`"
-    def __init__(self, pseudo:bool=True, share:bool=False): self.pseudo, self.share = pseudo, share
+    def __init__(self, pseudo:bool=True, share:bool=False): self.pseudo, self.share, self.trains = pseudo, share, False
+
+    def before_epoch(self): self.trains = False                          # fastai's `validate` and `get_preds` have epochs too
 
     def before_train(self):
-        self.dls.train.epoch = self.learn.epochs_done
+        self.trains, self.dls.train.epoch = True, self.learn.epochs_done
         torch.manual_seed(seed_of(self.learn.seed, self.learn.epochs_done, rank_distrib()))             # dropout and jitter, the same when a run is resumed
 
-    def after_epoch(self): self.learn.epochs_done += 1
+    def after_epoch(self): self.learn.epochs_done += self.trains
 
     def before_batch(self):
         targets, prompts, items, *parts = (*self.xb, *self.yb)
