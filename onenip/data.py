@@ -41,6 +41,7 @@ class Sample:
         if self.split not in ('train', 'test'): raise ValueError(f"{self.name}: split {self.split!r} is neither 'train' nor 'test'")
         if np.ndim(self.label) or self.label not in (0, 1):
             raise ValueError(f"{self.name}: label {self.label!r} is neither 0 (normal) nor 1 (anomalous); correct it or leave the image out")
+        object.__setattr__(self, 'label', int(self.label))              # tables hold 1.0
 
     @property
     def name(self):
@@ -130,11 +131,11 @@ def _listed(folder):
 
 def _images(folder):
     "Image files directly in `folder`, sorted"
-    return sorted(f for f in _listed(folder) if f.suffix.lower() in IMAGE_SUFFIXES and not f.name.startswith('.') and not f.is_dir())
+    return sorted(f for f in _listed(folder) if f.suffix.lower() in IMAGE_SUFFIXES and not f.name.startswith('.') and not os.path.isdir(f))
 
 def _folders(folder):
     "Folders directly in `folder`, sorted; none if it does not exist"
-    return sorted(f for f in _listed(folder) if f.is_dir() and not f.name.startswith('.')) if folder.is_dir() else []
+    return sorted(f for f in _listed(folder) if os.path.isdir(f) and not f.name.startswith('.')) if os.path.isdir(folder) else []          # pathlib raises where it may not look
 
 # %% ../nbs/00_data.ipynb #fc4bb757
 def elpv(

@@ -383,7 +383,7 @@ def save(self:Table,
     if not self.rows: raise ValueError('a mean of tables is made, not saved: save each of its `tables`')
     folder = _make_folder(folder)
     if rank_distrib(): return folder
-    _replace(folder, 'scores.csv', lambda f: self.scores.to_csv(f, index=False, errors='surrogateescape'))                # names that came from elsewhere are not always UTF-8
+    _replace(folder, 'scores.csv', lambda f: self.scores.to_csv(f, index=False, errors='surrogateescape', lineterminator='\r\n'))          # all that could end a line is quoted; names that came from elsewhere are not always UTF-8
     (folder/'maps.safetensors').unlink(missing_ok=True)              # of an earlier table
     if self.grids:
         halves = {k: v.half() for k, v in zip(('errors', 'logits'), self.grids) if v is not None}

@@ -28,25 +28,25 @@ from .readers import _FOREIGN
 from .report import _data_url, _write_page, heat_map
 
 # %% ../nbs/10d_predictions.ipynb #a0a2bd8a
-def _files(folder):
-    "Files in `folder` and below, through links to folders too, once each; none that are hidden"
+def _files(folder, closed):
+    "Files in `folder` and below, through links to folders too, once each; none that are hidden; folders that cannot be opened go to the list `closed`"
     seen = set()
-    for place, folders, names in os.walk(folder, followlinks=True):
+    for place, folders, names in os.walk(folder, followlinks=True, onerror=lambda e: closed.append(Path(e.filename))):
         folders[:] = sorted(f for f in folders if not f.startswith('.'))
         if (real := os.path.realpath(place)) in seen: folders.clear(); continue         # a link to a folder above
         seen.add(real)
         yield from (Path(place)/n for n in names if not n.startswith('.'))
 
 def _photos_at(path):
-    "Image files at and below `path`, and (file, reason) of those of a foreign format"
+    "Image files at and below `path`, and (file, reason) of those of a foreign format and of folders that cannot be opened"
     path = Path(path)
     if path.is_file(): return [path], []
     if not path.is_dir(): raise FileNotFoundError(f'{path} does not exist: give a photo or a folder of photos')
-    found = sorted(_files(path))
+    found = sorted(_files(path, closed := []))
     photos = [f for f in found if f.suffix.lower() in IMAGE_SUFFIXES]
-    foreign = [(f, f'{f} is in a format that cannot be read: convert it') for f in found if f.suffix.lower() in _FOREIGN]
-    if not photos and not foreign: raise ValueError(f'{path} holds no photos, files ending in {" ".join(sorted(IMAGE_SUFFIXES))}: give another folder')
-    return photos, foreign
+    unread = [(f, f'{f} is in a format that cannot be read: convert it') for f in found if f.suffix.lower() in _FOREIGN] + [(f, f'{f} cannot be opened: see who may read it') for f in closed]
+    if not photos and not unread: raise ValueError(f'{path} holds no photos, files ending in {" ".join(sorted(IMAGE_SUFFIXES))}: give another folder')
+    return photos, unread
 
 # %% ../nbs/10d_predictions.ipynb #25a020da
 def _judge_some(detector, photos, product):
@@ -195,9 +195,9 @@ def _writable(folder):
         except PermissionError as e: raise PermissionError(f'{file} cannot be written to, is it open in another program? Close it, or give another folder') from e
     return folder
 
-def _plain(value): return f"'{value}" if isinstance(value, str) and value[:1] in tuple('=+-@') else value # no formula in a spreadsheet
+def _plain(value): return f"'{value}" if isinstance(value, str) and value[:1] in tuple('=+-@\t\r') else value # no formula in a spreadsheet
 
-def _write_csv(folder, name, frame): _replace(folder, name, lambda f: frame.map(_plain).to_csv(f, index=False, float_format='%.6g', encoding='utf-8-sig')) # with the mark by which Excel knows UTF-8
+def _write_csv(folder, name, frame): _replace(folder, name, lambda f: frame.map(_plain).to_csv(f, index=False, float_format='%.6g', encoding='utf-8-sig', lineterminator='\r\n')) # with the mark by which Excel knows UTF-8, and ends of lines by which all that could be one is quoted
 
 def _write_all(detector, folder, lines, cards, unread):
     "Write the results into `folder`: the frame of `lines`, and what is `unread`"

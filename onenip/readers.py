@@ -67,11 +67,14 @@ def _content(image):
 def _contents(samples):
     "For each of `samples` a key that all images of the same content share"
     images = {_key(s): s.image for s in samples}
+    def seen(look, key):
+        try: return look(images[key])
+        except OSError: return key                                       # cannot be read: like no other
     groups = [[k for k, i in images.items() if not isinstance(i, (str, Path)) or os.path.isfile(i)]]
     for look in (_length, _pieces, _content):
         split = defaultdict(list)
         for n, group in enumerate(groups):
-            for key in group: split[n, look(images[key])].append(key)
+            for key in group: split[n, seen(look, key)].append(key)
         groups = [g for g in split.values() if len(g) > 1]
     first = {key: g[0] for g in groups for key in g}
     return [first.get(_key(s), _key(s)) for s in samples]
@@ -342,7 +345,7 @@ def _good(folder):
     defects = {_plain(f.name) for f in folders} & (_DEFECTS | _BAD)
     return [f for f in folders if any(_plain(f.name) == no+d for no in ('no', 'non', 'not', 'un', 'without') for d in defects)]
 
-def _name(path): return (path if path.is_dir() else path.parent).resolve().name
+def _name(path): return Path(os.path.abspath(path if path.is_dir() else path.parent)).name          # of a link its own name
 
 # %% ../nbs/00a_readers.ipynb #3bf2bfa5
 def _masks_of(folder, names):
@@ -360,7 +363,8 @@ def _of_kind(folder, kind, product, good, split):
     stems = {f.stem.lower(): f for f in _images(kind)}
     beside = {stem: stems[f'{stem}_mask'] for stem in stems if f'{stem}_mask' in stems}            # masks in the same folder
     masks = {} if good else _masks(folder, kind.name) | beside
-    return [Sample(f, product, int(not good), 'good' if good else kind.name, masks.get(f.stem.lower()), split) for f in _images(kind) if f not in beside.values()]
+    own = set(beside.values())
+    return [Sample(f, product, int(not good), 'good' if good else kind.name, masks.get(f.stem.lower()), split) for f in _images(kind) if f not in own]
 
 # %% ../nbs/00a_readers.ipynb #b9e8c98c
 _CLOSED = 'cannot be opened'
@@ -405,7 +409,7 @@ def _why_split(parts):
 
 def _fits_btad(path):
     products = _products(path)
-    return bool(products) and all((p/'train'/'ok').is_dir() and (p/'test'/'ko').is_dir() for p in products)
+    return bool(products) and all(os.path.isdir(p/'train'/'ok') and os.path.isdir(p/'test'/'ko') for p in products)
 
 READERS['btad'] = Reader('<product>/train/ok/*, <product>/test/ok/*, <product>/test/ko/*', _fits_btad, _read_split)
 READERS['mvtec'] = Reader('<product>/train/good/*, <product>/test/<defect>/*', lambda path: bool(_products(path)), _read_split)
@@ -421,14 +425,14 @@ class _Finder:
         "Where → file, of `names`, (where, name) each; in the nearest place that has one, of several there the one that `fits`; none is one of the `other` files"
         where, name = names[0]
         for level in self.levels:
-            found = [p for p in level if any((p/n).is_file() and p/n not in other for _, n in names)]
+            found = [p for p in level if any(os.path.isfile(p/n) and p/n not in other for _, n in names)]
             for fit in fits: found = [p for p in found if fit(p)] or found
             if len(found) > 1: raise ValueError(f'{where}: {name} can be in {found[0]} or in {found[1]}; begin the names in the list with the folder')
             if found: return {where: self._file(found[0], n, where) for where, n in names}
         raise FileNotFoundError(f'{where}: {name} is neither in {self.folder} nor directly below, above or beside it; put the images there')
 
     def _file(self, place, name, where):
-        if (place/name).is_file(): return place/name
+        if os.path.isfile(place/name): return place/name
         raise FileNotFoundError(f'{where}: {name} is not in {place}, where others of the list are; put it there')
 
 def _files(rows, key, find, *others):
@@ -449,7 +453,8 @@ def _row_sample(where, row, image, mask):
     if label not in (0, 1): raise ValueError(f'{where}: label {label!r} is neither 0 (normal) nor 1 (anomalous)')
     if label == 1 and row['split'] == 'train': raise ValueError(f'{where}: {image} is defective; only normal images are trained on, take the row out')
     if label == 1 and mask is None: mask = np.broadcast_to(True, _check_image(image)[::-1])
-    defect = (row.get('label_name') or image.parent.name) if label == 1 else 'good'
+    label = int(label)                                                   # pandas writes 1.0
+    defect = str(row.get('label_name') or image.parent.name) if label else 'good'
     try: return Sample(image, _row_product(row, image), label, defect, mask, row['split'] or _SPLITS[label])
     except ValueError as e: raise ValueError(f'{where}: {e}') from e
 
@@ -503,18 +508,18 @@ def _read_visa(path):
 
 def _fits_visa(path):
     if path.is_file(): return path.suffix.lower() == '.csv'
-    return (path/'split_csv').is_dir() or any((f/'Data'/'Images').is_dir() for f in _folders(path))
+    return (path/'split_csv').is_dir() or any(os.path.isdir(f/'Data'/'Images') for f in _folders(path))
 
 READERS['visa'] = Reader('split_csv/1cls.csv beside <product>/Data/Images', _fits_visa, _read_visa)
 
 # %% ../nbs/00a_readers.ipynb #968d4555
 def _list_rows(file):
     "(place, row) of each line of the list `file`"
-    for number, line in enumerate(_text(file).splitlines(), 1):
+    for number, line in enumerate(_text(file).split('\n'), 1):
         where = f'{file} line {number}'
         if not line.strip(): continue
         try: row = json.loads(line)
-        except ValueError as e: raise ValueError(f'{where} is no JSON ({e}): a list has one JSON object a line') from e
+        except (ValueError, RecursionError) as e: raise ValueError(f'{where} is no JSON ({e}): a list has one JSON object a line') from e
         if not isinstance(row, dict) or not isinstance(row.get('filename'), str) or 'label' not in row:
             raise ValueError(f"{where} is no JSON object with 'filename' and 'label': a list has one a line")
         yield where, row | dict(split=row.get('split') or _told_split(file.stem, row['filename']))
@@ -534,7 +539,7 @@ def _lists(path):
 def _is_list(file):
     with open(file, encoding='utf-8-sig', errors='replace') as f: first = f.readline(100_000)
     try: return 'filename' in json.loads(first)
-    except (ValueError, TypeError): return False
+    except (ValueError, TypeError, RecursionError): return False
 
 def _read_lists(path):
     lists = _lists(path)

@@ -111,7 +111,7 @@ def write_report(
     if rank_distrib(): return folder/'report.html'
     products = [_product(detector, p, scores, table.samples, most) for p, scores in table.scores.groupby('product')]
     about, tables = f'{detector!r}.', [_table(t) for t in (table, *beside)]
-    _replace(folder, 'scores.csv', lambda f: table.scores.to_csv(f, index=False, errors='surrogateescape'))
+    _replace(folder, 'scores.csv', lambda f: table.scores.to_csv(f, index=False, errors='surrogateescape', lineterminator='\r\n'))
     _replace(folder, 'metrics.csv', table.to_csv)
     return _write_page(folder, 'report.html', title=title, about=about, tables=tables, products=products, credits=credits)
 
