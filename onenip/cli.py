@@ -301,11 +301,11 @@ def add_product(
     neighbour:str=None # folder for the nearest-neighbour detector with the same photos, to be used instead; by default none is written
 ):
     "Add a product by one good photo, without training"
-    from onenip.cache import image_key
-    from onenip.data import _make_folder
+    import numpy as np
+    from onenip.data import _make_folder, load_image
     detector, neighbour = _load(model), neighbour and _free(neighbour)
     _make_folder(model)                                                 # what cannot be written is told before the work
-    if neighbour and name in detector.pool and image_key(photo, detector.size) in detector.learned:       # added before, the neighbour is wanted now
+    if neighbour and name in detector.pool and np.array_equal(load_image(photo, detector.size), detector.pool[name].image):       # added before, the neighbour is wanted now
         detector.neighbour().save(neighbour)
         _say(f'{model} knows {name} already; the nearest neighbour with the same photos: {neighbour}', f'\nNext: onenip calibrate {_q(neighbour)} GOOD_PHOTOS --product {_q(name)}')
         return dict(detector=model, neighbour=str(neighbour), name=name)
@@ -332,7 +332,9 @@ def doctor(
     detector = _load(target) if is_model else None
     samples = [] if is_model and not data else get_samples(data or target, quiet=True)
     if is_model and data: samples = _as_known(samples, detector, data)
-    today, unread = _readable([Sample(f, 'photo') for f in _photos_at(photos)[0]]) if photos else ([], [])
+    found, foreign = _photos_at(photos) if photos else ([], [])
+    today, unread = _readable([Sample(f, 'photo') for f in found]) if found else ([], [])
+    unread += [dict(image=str(f), reason=reason) for f, reason in foreign]
     found = look(samples, detector, photos=[s.image for s in today])
     good = readable([s for s in samples if s.split == 'test' and not s.label] or normals(samples))[0]
     if is_model and good: _say('For which product the pool takes normal images (rows: what they show)', detector.confusion(good), '')

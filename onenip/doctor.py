@@ -75,6 +75,7 @@ def confusion(self:Detector,
     samples # of `Sample`
 ) -> pd.DataFrame: # rows: true product, columns: the pool's choice; numbers of images
     "Which product the pool takes each of `samples` for"
+    samples = L(samples)
     chosen, _ = self.pool.select(_encode(self, samples))
     return pd.crosstab(pd.Series([s.product for s in samples], name='product'), pd.Series(chosen, name='taken for'))
 
@@ -97,7 +98,7 @@ def sensitivity(self:Detector,
 ) -> pd.DataFrame: # a row an image: product, and its score with each of `k` prompts
     "Image scores of `samples` with `k` prompts of their own product"
     if k < 2: raise ValueError(f'k={k}: two prompts at least are needed to see a difference')
-    own, rng, rows = by_product(normal), np.random.default_rng(seed), []
+    samples, own, rng, rows = L(samples), by_product(normal), np.random.default_rng(seed), []
     missing = sorted({s.product for s in samples}-set(own))
     if missing: raise ValueError(f'no normal images of {", ".join(missing)}: prompts are drawn from them')
     for product, part in by_product(samples).items():
@@ -143,7 +144,7 @@ def doctor(
     photos=None # of a day's work, for instance: have they drifted from the normal images of `samples`?
 ) -> L: # of `Finding`
     "What is odd about `samples`, and about `detector` judging them; nothing is changed"
-    samples = L(samples)
+    samples, photos = L(samples), L(photos)
     found = survey(samples) if samples or detector is None else L()
     if detector is None: return found + _find_few(samples)
     samples = readable(samples)[0]                                   # the others are told by now

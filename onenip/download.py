@@ -14,6 +14,7 @@ import tarfile
 import zipfile
 import zlib
 from dataclasses import dataclass
+from gzip import BadGzipFile
 from http.client import HTTPException
 from itertools import count
 from lzma import LZMAError
@@ -140,10 +141,15 @@ def _tar_member(member, folder):
 def _extract(archive, folder):
     "Unpack the file `archive` into `folder`"
     if tarfile.is_tarfile(archive):
-        with tarfile.open(archive) as tar: return tar.extractall(folder, filter=_tar_member)
+        with tarfile.open(archive) as tar:
+            tar.extractall(folder, filter=_tar_member)
+            while tar.fileobj.read(_CHUNK): pass                        # to the end, where a compressed one has its checksum
+        return
     with zipfile.ZipFile(archive) as zipped:
         for m in zipped.infolist(): _check_member(m.filename, stat.S_ISLNK(m.external_attr >> 16))
         zipped.extractall(folder)
+
+_BROKEN = ValueError, EOFError, RuntimeError, BadGzipFile, FileExistsError, IsADirectoryError, NotADirectoryError # of a file that is encrypted, cut, or named like a folder
 
 def _unpack(archive, folder):
     "Unpack the file `archive` to `folder`, whole or not at all"
@@ -153,7 +159,7 @@ def _unpack(archive, folder):
     try:
         _extract(archive, new)
         os.replace(new, folder)
-    except (ValueError, EOFError, tarfile.TarError, zipfile.BadZipFile, LZMAError, zlib.error) as e:
+    except (*_BROKEN, tarfile.TarError, zipfile.BadZipFile, LZMAError, zlib.error) as e:
         raise ValueError(f'{archive} is not unpacked: {e}; it is no archive, broken or malicious') from e
     finally: shutil.rmtree(new, ignore_errors=True)
 
@@ -185,7 +191,7 @@ def _install(data, place):
 
 def _root(data, place):
     "The folder in `place` that the reader of `data` reads"
-    if data.reader is None: return place/data.inside
-    root = next((f for f in (place, *_folders(place)) if READERS[data.reader].fits(f)), None)
-    if root is None: raise ValueError(f'{place} does not hold {READERS[data.reader].expects}; delete the folder, and call get_data again')
+    if data.reader: root, expected = next((f for f in (place, *_folders(place)) if READERS[data.reader].fits(f)), None), READERS[data.reader].expects
+    else: root, expected = place/data.inside, f'a folder {data.inside}'
+    if root is None or not root.is_dir(): raise ValueError(f'{place} does not hold {expected}; delete the folder, and call get_data again')
     return root

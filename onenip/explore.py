@@ -207,7 +207,7 @@ def _peak(self:Explorer):
 @patch(as_prop=True)
 def top(self:Explorer):
     "The value of a map that is drawn brightest, a round number"
-    d, usual = self.detector, [c.pixel_threshold for c in self.detector.calibration.values()]
+    d, usual = self.detector, [c.pixel_threshold for p in self.detector.pool if (c := self.detector._calibrated(p))]
     if not usual and not hasattr(d, 'model'): usual = [self._peak()]                        # there is no constant c either
     return float(f'{max(d.scale if hasattr(d, "model") else 0, *(2*v for v in usual), 0):.2g}') or 1.
 
@@ -361,7 +361,7 @@ def _make_choices(self:ExplorerView):
 @patch
 def _fill_photos(self:ExplorerView):
     "The photos of the product, its own prompts, and its calibrated threshold"
-    photos, c = self.explorer.photos(self.product.value), self.explorer.detector.calibration.get(self.product.value)
+    photos, c = self.explorer.photos(self.product.value), self.explorer.detector._calibrated(self.product.value)
     self.photo.options, self.photo.index = [(self.explorer.label(s), s) for s in photos], 0
     self.prompt_product.value = self.product.value
     self.threshold.value = float(f'{c.pixel_threshold:.3g}') if c else self.threshold.max/2
@@ -418,8 +418,8 @@ def _draw_maps(self:ExplorerView):
 def _verdict(self:ExplorerView, m):
     d, prompts, regions = self.explorer.detector, self.prompts.value, find_regions(m['anomaly_map'], self.threshold.value)
     said = f"Image score {m['image_score']:.3g}. {_many(len(regions), 'region')} above the threshold {self.threshold.value:.2g}."
-    c = d.calibration.get(prompts[0]) if len(prompts) == 1 else None
-    if c is None or c.scoring not in (None, d.scoring) or abs(self.alpha.value-d.alpha) > 1e-6: return f'{said} No p-value: the detector is not calibrated for this prompt and α.'
+    c = d._calibrated(prompts[0]) if len(prompts) == 1 else None
+    if c is None or abs(self.alpha.value-d.alpha) > 1e-6: return f'{said} No p-value: the detector is not calibrated for this prompt and α.'
     anomalous = 'anomalous' if m['image_score'] > c.threshold else 'not anomalous'
     return f"{said} p = {c.p_value(m['image_score']):.2g}, {anomalous} at a false-alarm rate of {c.expected:.2g} ({_many(c.n, 'normal image')})."
 

@@ -18,7 +18,7 @@ from jinja2 import Environment, StrictUndefined
 from .decisions import EXCHANGEABLE
 from .evaluation import Table, _check_scored_by
 from .inference import Detector
-from .rules import _text
+from .rules import _cell_text, _text
 
 # %% ../nbs/10c_hub.ipynb #8128831c
 _CARD = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True).from_string('''---
@@ -26,7 +26,7 @@ _CARD = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=T
 ---
 # {{ repo_id }}
 
-Finds defects in images of: {{ products|map('e')|join(', ') }}. Made with onenip, an implementation of OneNIP (Gao, ECCV 2024). {{ about }}
+Finds defects in images of: {{ products }}. Made with onenip, an implementation of OneNIP (Gao, ECCV 2024). {{ about }}
 
 ```python
 from onenip.all import *
@@ -49,14 +49,14 @@ Not evaluated: nothing is known here of how well it finds defects. `detector.eva
 | | |
 |---|---|
 {% for name, value in made %}
-| {{ name }} | {{ value|e|replace('|', '\\\\|') }} |
+| {{ name }} | {{ value }} |
 {% endfor %}
 
 ## Before you use it
 
 - It holds one photo of each product, its prompt, and judges these products only. A photo of anything else gets the prompt that is least unlike it, and a score that means nothing.
-{% for name, c in calibration %}
-- {{ name|e }}: {{ c }}.
+{% for name, told in calibration %}
+- {{ name }}: {{ told }}.
 {% endfor %}
 - {{ exchangeable }} Elsewhere, calibrate it anew with normal images of your own.
 ''')
@@ -72,9 +72,11 @@ def model_card(
     "The page of `detector` on the hub"
     if table is not None: _check_scored_by(table, detector)
     front = ModelCardData(library_name='onenip', license=license, tags=['anomaly-detection', 'defect-detection', 'onenip']).to_yaml()
-    made = [('backbone', f'{detector.backbone.name}, {detector.size} px'), *((k, _text(v)) for k, v in detector.info.items()), ('weights (sha256)', detector.checksum())]
-    return _CARD.render(front=front, repo_id=repo_id, products=detector.pool.products, about=about, table=table, made=made,
-                        calibration=detector.calibration.items(), exchangeable=EXCHANGEABLE)
+    made = {'backbone': f'{detector.backbone.name}, {detector.size} px', **detector.info, 'weights (sha256)': detector.checksum()}
+    told = {p: detector._calibrated(p) or 'no threshold of its scores, so photos get scores and no verdict; calibrate with normal images of your own' for p in detector.pool.products}
+    lines = lambda values: [(_cell_text(k), _cell_text(_text(v))) for k, v in values.items()]
+    return _CARD.render(front=front, repo_id=repo_id, products=', '.join(map(_cell_text, detector.pool.products)), about=about, table=table, made=lines(made),
+                        calibration=lines(told), exchangeable=EXCHANGEABLE)
 
 # %% ../nbs/10c_hub.ipynb #833f6478
 def _check_id(repo_id):

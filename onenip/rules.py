@@ -127,8 +127,8 @@ def _text(v):
     return f'{v:.4g}' if isinstance(v, float) else str(v)
 
 def _cell_text(text):
-    "`text` as it stands in a cell of a Markdown table, whatever it holds"
-    return escape(text, quote=False).replace('|', r'\|').replace('\n', ' ')
+    "`text` as it stands in a line or a cell of Markdown, whatever it holds: one line, and no picture, link or code of its own"
+    return escape(' '.join(text.split()), quote=False).translate({ord('|'): r'\|', ord('['): '&#91;', ord('`'): '&#96;'})
 
 # %% ../nbs/09g_rules.ipynb #09049080
 class Card:
