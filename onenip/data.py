@@ -200,6 +200,8 @@ def _base64(
     return base64.b64encode(file.getvalue()).decode()
 
 # %% ../nbs/00_data.ipynb #ed48c89d
+def _many(n, thing): return f'{n} {thing}{"" if n == 1 else "s"}'
+
 def _make_folder(path):
     "The folder `path`, made if it does not exist; raises if nothing can be written there"
     path = Path(path)

@@ -15,12 +15,12 @@ from fastcore.basics import patch
 from fastcore.foundation import L
 from scipy.stats import binom
 
-from .data import Sample, by_product, normals, readable
+from .data import Sample, _many, by_product, normals, readable
 from .encoder import to_tokens
 from .inference import Detector, maps_of
 from .memory import nearest_distance
 from .prompts import cosine
-from .readers import _find_few, _finding, _many, survey
+from .readers import _find_few, _finding, survey
 from .refiner import image_score
 
 # %% ../nbs/10b_doctor.ipynb #5844dd90

@@ -18,7 +18,7 @@ from fastcore.basics import patch
 from fastcore.foundation import L
 from PIL import Image
 
-from .data import Sample, by_product, load_image
+from .data import Sample, _many, by_product, load_image
 from .decisions import find_regions, region_mask
 from .inference import Detector, maps_of
 from .refiner import fuse, image_score
@@ -298,8 +298,6 @@ def _img(image, alt, caption=None):
     "HTML of `image`, with what it shows for those who cannot see it, and a `caption`"
     img = f'<img src="{_data_url(image)}" alt="{escape(alt)}" style="display:block;width:100%">'
     return img if caption is None else f'<figure style="margin:0;line-height:1.4">{img}<figcaption>{escape(caption)}</figcaption></figure>'
-
-def _many(n, thing): return f'{n} {thing}{"s"*(n != 1)}'
 
 # %% ../nbs/11_explore.ipynb #c23cea68
 _WIDE = dict(layout=w.Layout(width='auto'), style={'description_width': '90px'})

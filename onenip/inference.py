@@ -33,7 +33,7 @@ from safetensors.torch import load_file, save_file
 
 import onenip
 from .cache import image_key
-from .data import Sample, _check_image, _make_folder, _replace, by_product, load_image, show_images
+from .data import Sample, _check_image, _make_folder, _many, _replace, by_product, load_image, show_images
 from .decisions import Calibration, decide
 from .encoder import to_tokens
 from .features import Backbone, FeatureNorm
@@ -63,7 +63,7 @@ class Prediction:
     regions:L|None = None # of `Region`: where the map is above the pixel threshold, in pixels of the photo
 
     def __repr__(self):
-        known = '' if self.p_value is None else f', p_value={self.p_value:.2g}, is_anomalous={self.is_anomalous}, {len(self.regions)} region{"s"*(len(self.regions) != 1)}'
+        known = '' if self.p_value is None else f', p_value={self.p_value:.2g}, is_anomalous={self.is_anomalous}, {_many(len(self.regions), "region")}'
         return f'Prediction(product={self.product!r}, similarity={self.similarity:.3f}, image_score={self.image_score:.3g}{known})'
 
     def show(self):

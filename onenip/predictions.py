@@ -21,7 +21,7 @@ from fastprogress.fastprogress import progress_bar
 from PIL import Image
 
 from .cache import image_key
-from .data import IMAGE_SUFFIXES, _make_folder, _replace, load_image
+from .data import IMAGE_SUFFIXES, _make_folder, _many, _replace, load_image
 from .decisions import region_mask
 from .inference import Predictor
 from .readers import _FOREIGN
@@ -114,7 +114,7 @@ def _regions_told(p):
     "The regions of `Prediction` `p` in words"
     if not p.regions: return 'No place of some size is beyond the threshold for pixels, but the photo as a whole is beyond its own.' if p.is_anomalous else ''
     boxes = [f'x {x0}–{x1}, y {y0}–{y1} ({x1-x0}×{y1-y0} pixels)' for x0, y0, x1, y1 in (r.box for r in p.regions[:3])]
-    told = f'{len(p.regions)} region{"s"*(len(p.regions) > 1)}: '+'; '.join(boxes)+'; ...'*(len(p.regions) > 3)
+    told = f'{_many(len(p.regions), "region")}: '+'; '.join(boxes)+'; ...'*(len(p.regions) > 3)
     return told if p.is_anomalous else f'{told}. As a whole the photo is within what normal photos do, but here it is beyond the threshold for pixels: look at it.'
 
 def _card(detector, photo, file, p, side, usual):
@@ -165,7 +165,7 @@ def _coarse(c, name, own):
     "What the `Calibration` `c` cannot tell of the photos `own` of the product `name`, in words, and the command that mends it; None: nothing that matters"
     least = int((own.p_value < c.smallest+1e-9).sum())
     if least < (2 if c.smallest <= .05 else 1): return
-    told = f'{name}: the smallest p that {c.n} good photo{"s"*(c.n > 1)} allow{"s"*(c.n == 1)} is 1/{c.n+1} = {c.smallest:.2g}'
+    told = f'{name}: the smallest p that {_many(c.n, "good photo")} allow{"s"*(c.n == 1)} is 1/{c.n+1} = {c.smallest:.2g}'
     if least > 1: told += f', and {least} photos share it: among them the higher score comes first'
     if c.smallest > .05: told += f'. About {c.expected:.0%} of good photos will be called anomalous by mistake'
     finer = [f'{r:g} with {ceil(1/r)-1}' for r in (.05, .01, .001) if r < c.smallest-1e-9][:2]

@@ -22,7 +22,7 @@ import numpy as np
 from fastcore.foundation import L
 from PIL import Image
 
-from .data import IMAGE_SUFFIXES, Sample, _check_depth, _check_image, _folders, _images, _open, _readable, _turn, by_product, elpv, load_image, load_mask
+from .data import IMAGE_SUFFIXES, Sample, _check_depth, _check_image, _folders, _images, _many, _open, _readable, _turn, by_product, elpv, load_image, load_mask
 
 # %% ../nbs/00a_readers.ipynb #29aa18c3
 @dataclass(repr=False)
@@ -40,7 +40,6 @@ def _finding(kind, samples, means):
     samples = L(samples)
     return [Finding(kind, samples, f'{_many(len(samples), "image")}, the first {samples[0].name}: {means}')] if samples else []
 
-def _many(n, thing): return f'{n} {thing}{"" if n == 1 else "s"}'
 def _some(names): return ', '.join((names := sorted(names))[:5] + ['...']*(len(names) > 5))
 def _map(f, items):
     with ThreadPoolExecutor() as pool: return list(pool.map(f, items))

@@ -33,7 +33,7 @@ from fastcore.imports import noop
 from filelock import FileLock, Timeout
 
 from .cache import backbone_key
-from .data import _make_folder, _replace
+from .data import _make_folder, _many, _replace
 from .recipes import Preset, lr_at
 from .training import onenip_learner
 
@@ -270,7 +270,7 @@ class Announce(Callback):
         if num_distrib() > 1: return
         preset, backbone, n = self.learn.preset, self.dls.bank.backbone, self.learn.n_epoch
         seconds, memory = forecast(self.learn, n)
-        print(f'{backbone.name} at {backbone.size} px, recipe {preset.name}: {n} epoch{"s"*(n != 1)} of {len(self.dls.train)} steps with {preset.bs} images, on {self.dls.device.type}')
+        print(f'{backbone.name} at {backbone.size} px, recipe {preset.name}: {_many(n, "epoch")} of {len(self.dls.train)} steps with {preset.bs} images, on {self.dls.device.type}')
         print(f'About {_duration(seconds)} (measured on a few steps)' + (f', {memory/1e9:.1f} GB of memory' if memory else ''), flush=True)
 
 def _duration(seconds): return f'{seconds:.0f} s' if seconds < 100 else f'{seconds/60:.0f} min' if seconds < 6000 else f'{seconds/3600:.1f} h'
