@@ -102,6 +102,13 @@ def interval(values):
     return values[:, 0].mean(), *np.percentile(drawn, (2.5, 97.5))
 
 
+def apart(a, b, of=np.subtract):
+    "The mean of `a` less that of `b` (seeds, 1+DRAWS each) of trainings that share nothing but the test images, and its interval of 95 %: seeds of both and images drawn anew"
+    rng = np.random.default_rng(0)
+    x, y = (v[rng.integers(len(v), size=(DRAWS, len(v))), np.arange(1, DRAWS+1)[:, None]].mean(1) for v in (a, b))
+    return of(a[:, 0].mean(), b[:, 0].mean()), *np.percentile(of(x, y), (2.5, 97.5))
+
+
 def difference(a, b, metric, on='tiles', products=None):
     "What `a` has more than `b`: points, interval, and the points of each seed that both have"
     a, b = (by_seed(name, metric, on, products) for name in (a, b))
