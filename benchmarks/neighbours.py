@@ -1,7 +1,7 @@
 """How much of the residual map should be the distance to the nearest normal patch?
 
-    python benchmarks/search.py longer epochs=24 --save folder       a detector for the products to choose on
-    python benchmarks/neighbours.py folder                           (`--on report`: for one trained on the products to report on)
+    python benchmarks/search.py name --save folder       a detector for the products to choose on
+    python benchmarks/neighbours.py folder               (`--on report`: for one trained on the products to report on)
 
 Nothing is trained; every share has the c that a detector with it would have. Adds a line to `nbs/experiments/neighbours.jsonl`: for every share and every weight of the refined map the
 I-AUROC of each product, by squares as the recipe has them, and the P-AP of those with masks. On `report` only of the products that nothing was chosen on.
@@ -26,8 +26,7 @@ def main():
     dls = onenip_dls(samples, detector.backbone, seed=seed, epoch_steps=1, batched=False)
     detector.patches = detector.patches or normal_patches(dls.bank, seed=seed)             # those that `quick_neighbours` keeps, training is the same
     images, pseudo, products = _seeded_pairs(dls)                                           # what c was made of
-    detector.neighbours = 1.
-    detector.set_scale(images, pseudo, products)                                            # and what distances are worth
+    detector._set_worth(images, products)                                                   # what distances are worth, before they are mixed
     ends = []
     for detector.neighbours in (0., 1.):
         residual, refined, _ = maps_of(detector, test)

@@ -332,8 +332,8 @@ def doctor(
     detector = _load(target) if is_model else None
     samples = [] if is_model and not data else get_samples(data or target, quiet=True)
     if is_model and data: samples = _as_known(samples, detector, data)
-    found, foreign = _photos_at(photos) if photos else ([], [])
-    today, unread = _readable([Sample(f, 'photo') for f in found]) if found else ([], [])
+    files, foreign = _photos_at(photos) if photos else ([], [])
+    today, unread = _readable([Sample(f, 'photo') for f in files]) if files else ([], [])
     unread += [dict(image=str(f), reason=reason) for f, reason in foreign]
     found = look(samples, detector, photos=[s.image for s in today])
     good = readable([s for s in samples if s.split == 'test' and not s.label] or normals(samples))[0]

@@ -149,7 +149,8 @@ def _extract(archive, folder):
         for m in zipped.infolist(): _check_member(m.filename, stat.S_ISLNK(m.external_attr >> 16))
         zipped.extractall(folder)
 
-_BROKEN = ValueError, EOFError, RuntimeError, BadGzipFile, FileExistsError, IsADirectoryError, NotADirectoryError # of a file that is encrypted, cut, or named like a folder
+_BROKEN = (ValueError, EOFError, RuntimeError, tarfile.TarError, zipfile.BadZipFile, BadGzipFile, LZMAError, zlib.error, # cut, spoilt, encrypted,
+           FileExistsError, IsADirectoryError, NotADirectoryError)                                                    # or a file is named like a folder
 
 def _unpack(archive, folder):
     "Unpack the file `archive` to `folder`, whole or not at all"
@@ -159,7 +160,7 @@ def _unpack(archive, folder):
     try:
         _extract(archive, new)
         os.replace(new, folder)
-    except (*_BROKEN, tarfile.TarError, zipfile.BadZipFile, LZMAError, zlib.error) as e:
+    except _BROKEN as e:
         raise ValueError(f'{archive} is not unpacked: {e}; it is no archive, broken or malicious') from e
     finally: shutil.rmtree(new, ignore_errors=True)
 
