@@ -7,8 +7,11 @@ One line a finding; exit code 1 if there is any. Nothing in the working tree is 
 import re, shutil, subprocess, sys, tempfile
 from pathlib import Path
 
+import yaml
+
 import sidebar
 from house import NBS, ROOT, is_exported, is_numbered, is_test, mixes_imports, notebooks, read_cells
+from readme import split
 
 FILES, FOLDERS = ['settings.ini', 'setup.py', 'pyproject.toml'], ['nbs', 'onenip']
 STUB = 'metadata-files: [../_quarto.yml, nbdev.yml, sidebar.yml]\n'
@@ -59,6 +62,12 @@ def has_figure(cell):
     return any(kind.startswith('image/') for out in cell.get('outputs', []) for kind in out.get('data', {}))
 
 
+def is_readable(cell):
+    "Are the options at the top of `cell` YAML? An unquoted caption with a colon in it is not, and the site shows none."
+    try: return bool(split(cell.source))
+    except yaml.YAMLError: return False
+
+
 def house_rules(path):
     "Findings about the notebook at `path`."
     name, cells = path.relative_to(ROOT), read_cells(path)
@@ -66,6 +75,7 @@ def house_rules(path):
         length = len(cell.source.splitlines())
         if is_exported(cell) and length > LONGEST: yield f'{name}: exported cell {number} has {length} lines, more than {LONGEST}'
         if is_numbered(path) and mixes_imports(cell): yield f'{name}: cell {number} imports and does more, give the imports a cell of their own'
+        if cell.cell_type == 'code' and not is_readable(cell): yield f'{name}: the options of cell {number} are not YAML, quote what has a colon in it'
         if any(out['output_type'] == 'error' for out in cell.get('outputs', [])): yield f'{name}: cell {number} is saved with an error'
     size = path.stat().st_size
     if size > LARGEST: yield f'{name}: {size//1000} KB, more than {LARGEST//1000}'
