@@ -23,6 +23,7 @@ from torch import nn
 
 from onenip.all import *
 from onenip.evaluation import _truth
+from onenip.training import is_fast_at_bfloat16
 from tables import OUT, Store, data_sets, few
 
 MISSING = "anomalib is missing: pip install -e '.[compare]', best in an environment of its own"
@@ -37,6 +38,7 @@ PEERS = { # name → class in anomalib, arguments, needs weights from a hub
     'csflow': ('Csflow', {}, True),
     'draem': ('Draem', {}, False)}
 GRADIENTS = {'supersimplenet', 'cfa', 'csflow', 'draem'} # the others look at each image once
+NOISE = .015 # SuperSimpleNet's deviation of the noise that it learns to find, as anomalib has it
 
 
 def models():
@@ -67,7 +69,7 @@ def same_weights(model, backbone):
     return len(nets)
 
 
-def make(name, backbone, random=False): # random: with random weights
+def make(name, backbone, random=False, noise=NOISE): # random: with random weights
     "The peer `name`, with the weights of `backbone` where it can take them"
     zoo, _ = models()
     kind, kw, hub = PEERS[name]
@@ -79,6 +81,7 @@ def make(name, backbone, random=False): # random: with random weights
     with (without_hub() if random or not hub else ExitStack()):
         model = getattr(zoo, kind)(**kw, pre_processor=pre, post_processor=False, evaluator=False, visualizer=False)
     if not random and ours and not same_weights(model, backbone): raise ValueError(f'{name}: no network of {backbone.name} in it')
+    if name == 'supersimplenet': model.model.anomaly_generator.noise_std = noise
     return model
 
 
@@ -114,9 +117,11 @@ def fit(model, name, samples, steps, bs):
     module = lightning.LightningDataModule()
     module.train_dataloader = lambda: loader(normals(samples), bs, shuffle=True)
     length = dict(max_steps=steps, max_epochs=-(-steps//len(module.train_dataloader()))) if name in GRADIENTS else dict(max_epochs=1)
+    device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     with tempfile.TemporaryDirectory() as folder:
         trainer = lightning.Trainer(**length, logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
-                                    num_sanity_val_steps=0, default_root_dir=folder, accelerator='auto', devices=1)
+                                    num_sanity_val_steps=0, default_root_dir=folder, accelerator='auto', devices=1,
+                                    precision='bf16-mixed' if is_fast_at_bfloat16(device) else '32-true')
         trainer.fit(model, datamodule=module)
     return model.eval().cpu()
 
@@ -145,17 +150,17 @@ def table(samples, scores, maps):
                            maps=lambda places: dict(anomaly_map=maps[places].numpy()))
 
 
-def run(name, store, on, samples, seed, steps, bs, random=False):
+def run(name, store, on, samples, seed, steps, bs, random=False, noise=NOISE):
     "Train and judge one peer"
     torch.manual_seed(seed)
     backbone = Backbone(LITE['backbone'])
     start = time.time()
-    model = fit(make(name, backbone, random), name, samples, steps, bs)
+    model = fit(make(name, backbone, random, noise), name, samples, steps, bs)
     seconds, test = round(time.time()-start), L(by_product([s for s in samples if s.split == 'test']).values()).concat()
     done = table(test, *judge(model, test))
     taken = steps if name in GRADIENTS else 0
     store.add(done, on=on, name=name, seed=seed, steps=taken, recipe=None, random_weights=random, images_seen=taken*bs or len(normals(samples)), seconds=seconds,
-              threads=torch.get_num_threads(), backbone=PEERS[name][1].get('backbone', 'its own'))
+              threads=torch.get_num_threads(), noise=noise if name == 'supersimplenet' else None, backbone=PEERS[name][1].get('backbone', 'its own'))
     print(name, seconds, 's', {p: {k: round(v, 3) for k, v in row.items()} for p, row in done.rows.items()}, flush=True)
 
 
@@ -166,6 +171,7 @@ def main():
     parser.add_argument('--steps', type=int, default=150, help='of the peers that train')
     parser.add_argument('--bs', type=int, default=8)
     parser.add_argument('--seeds', type=int, nargs='+', default=[0])
+    parser.add_argument('--noise', type=float, default=NOISE, help="of SuperSimpleNet, in the units of the backbone's features")
     parser.add_argument('--out', default=OUT)
     parser.add_argument('--check', action='store_true', help='random weights, a few hazelnuts, two steps; nothing is kept')
     args = parser.parse_args()
@@ -174,7 +180,7 @@ def main():
         samples, store = L(sets.values()).concat(), Store(scratch if args.check else args.out)
         if args.check: samples = normals(samples)[:6] + [s for s in few(samples, 2) if s.split == 'test']
         for name in args.peers or PEERS:
-            for seed in args.seeds: run(name, store, on, samples, seed, 2 if args.check else args.steps, 2 if args.check else args.bs, args.check)
+            for seed in args.seeds: run(name, store, on, samples, seed, 2 if args.check else args.steps, 2 if args.check else args.bs, args.check, args.noise)
 
 
 if __name__ == '__main__': main()

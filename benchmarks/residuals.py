@@ -4,7 +4,7 @@
     python benchmarks/residuals.py folder
 
 Statistics come from at most 64 normal training images of each product, and are taken for the product that the pool chose. Nothing is trained. Adds a line to
-`nbs/experiments/residuals.jsonl`: for each way the I-AUROC of each product and the P-AP of those with masks, of the residual map alone and mixed with the refined one.
+`nbs/experiments/residuals.jsonl`: for each way the I-AUROC of each product and the P-AP of those with masks, of the residual map alone and mixed with the refined one as the recipe mixes them.
 """
 import argparse, json
 
@@ -14,8 +14,6 @@ import torch
 from onenip.all import *
 from onenip.inference import maps_of
 from search import LOG, SETS, scores, some
-
-POOL, ALPHA = 32, .75 # squares that are averaged, and weight of the refined map, as in `quick`
 
 
 @torch.no_grad()
@@ -64,8 +62,8 @@ def judge(way, detector, test, found, normal):
     residual, _ = maps_of(grids, None, detector.size)
     usual, _ = maps_of(length(errors), None, detector.size)
     scale = detector.scale*residual.std()/usual.std()                                                # the same share of the refined map for every way
-    return {a: {p: {**row, **scores(test, maps, POOL)[p]} for p, row in scores(test, maps, None).items()}
-            for a, maps in ((0, residual), (ALPHA, fuse(residual, refined, scale, ALPHA)))}
+    return {a: {p: {**row, **scores(test, maps, detector.score_pool)[p]} for p, row in scores(test, maps, None).items()}
+            for a, maps in ((0, residual), (detector.alpha, fuse(residual, refined, scale, detector.alpha)))}
 
 
 def main():
