@@ -224,8 +224,9 @@ def prompt_tables(detector, samples, seeds=10):
         turned = {p: np.rot90(image, turns).copy() for p, image in own.items()}
         yield f'turned {90*turns}°', 0, with_prompts(detector, turned).evaluate(samples, prompt='given', **keep)
     bad = by_product([s for s in samples if s.label])
+    orders = {p: np.random.default_rng(0).permutation(len(s)) for p, s in bad.items()}             # so that no draw is another once more
     for seed in range(3):
-        draw = {p: s[int(np.random.default_rng(seed).integers(len(s)))] for p, s in bad.items()}
+        draw = {p: s[orders[p][seed%len(s)]] for p, s in bad.items()}
         judged = [s for s in samples if s not in draw.values()]                                     # nobody is his own prompt
         yield 'defective', seed, with_prompts(detector, draw).evaluate(judged, prompt='given', **keep)
     for k in range(1, len(products)):

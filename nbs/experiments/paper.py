@@ -102,10 +102,16 @@ def interval(values):
     return values[:, 0].mean(), *np.percentile(drawn, (2.5, 97.5))
 
 
-def apart(a, b, of=np.subtract):
-    "The mean of `a` less that of `b` (seeds, 1+DRAWS each) of trainings that share nothing but the test images, and its interval of 95 %: seeds of both and images drawn anew"
+def apart(a, b, of=np.subtract, same=False):
+    """The mean of `a` less that of `b` (seeds, 1+DRAWS each), and its interval of 95 %: seeds and images drawn anew.
+
+    The two share the test images; and the trainings too if they are the `same`, else seeds are drawn of each.
+    """
     rng = np.random.default_rng(0)
-    x, y = (v[rng.integers(len(v), size=(DRAWS, len(v))), np.arange(1, DRAWS+1)[:, None]].mean(1) for v in (a, b))
+    draw = lambda v: rng.integers(len(v), size=(DRAWS, len(v)))
+    which = draw(a), draw(b)
+    if same: which = which[0], which[0]
+    x, y = (v[w, np.arange(1, DRAWS+1)[:, None]].mean(1) for v, w in zip((a, b), which))
     return of(a[:, 0].mean(), b[:, 0].mean()), *np.percentile(of(x, y), (2.5, 97.5))
 
 
