@@ -74,8 +74,8 @@ def main():
         detector = train(samples, preset, seed=args.seed)
         told = told_of(preset, detector, round(time.time()-start))
         for product, own in by_product(others).items():
-            for draw in range(DRAWS):
-                image = normals(own)[int(np.random.default_rng(draw).integers(len(normals(own))))]
+            for draw, place in enumerate(np.random.default_rng(0).permutation(len(normals(own)))[:DRAWS]):
+                image = normals(own)[place]
                 row = dict(trained_on=detector.pool.products[:], seed=args.seed, draw=draw, **told, **measure(detector, own, image))
                 with args.out.open('a') as f: f.write(json.dumps(row)+'\n')
                 print(row, flush=True)
