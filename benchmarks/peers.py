@@ -121,7 +121,7 @@ def fit(model, name, samples, steps, bs):
     with tempfile.TemporaryDirectory() as folder:
         trainer = lightning.Trainer(**length, logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
                                     num_sanity_val_steps=0, default_root_dir=folder, accelerator='auto', devices=1,
-                                    precision='bf16-mixed' if is_fast_at_bfloat16(device) else '32-true')
+                                    precision='bf16-mixed' if name in GRADIENTS and is_fast_at_bfloat16(device) else '32-true')
         trainer.fit(model, datamodule=module)
     return model.eval().cpu()
 

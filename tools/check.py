@@ -64,8 +64,9 @@ def has_figure(cell):
 
 def is_readable(cell):
     "Are the options at the top of `cell` YAML? An unquoted caption with a colon in it is not, and the site shows none."
-    try: return bool(split(cell.source))
+    try: split(cell.source)
     except yaml.YAMLError: return False
+    return True
 
 
 def house_rules(path):

@@ -43,9 +43,10 @@ def dataset_of(products):
 
 
 def every(folder=None):
-    "All that was run: a dict each; of what was run twice by one recipe the last"
-    log = Path(folder or SCORES)/'runs.jsonl'
-    lines = map(json.loads, log.read_text(encoding='utf-8').splitlines()) if log.exists() else []
+    "All that was run: a dict each, its `scores` where they lie; of what was run twice by one recipe the last"
+    log = Path(folder or SCORES).resolve()/'runs.jsonl'
+    lines = [json.loads(line) for line in log.read_text(encoding='utf-8').splitlines()] if log.exists() else []
+    if folder: lines = [{**r, 'scores': str(log.parent/r['scores'])} if 'scores' in r else r for r in lines]
     return list({(r['on'], r['name'], r['seed'], (r.get('recipe') or {}).get('name')): r for r in lines}.values())
 
 
