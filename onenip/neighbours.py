@@ -46,7 +46,7 @@ def fit(cls:NearestNeighbour,
     device=None, # None: a GPU if there is one
     cache=True # where features of normal images are kept on disk, see `cache_folder`; False: nowhere
 ) -> NearestNeighbour:
-    "Keep the normal patches of each product of `samples`"
+    "Keep the normal patches of each product of `samples`; `ValueError` if a product has no normal training images or `keep` is below 1"
     bank = NormalBank(samples, backbone or Backbone('tf_efficientnet_lite0'), held_back, seed, device=device, cache=cache)
     patches = normal_patches(bank, keep, seed)
     detector = cls(bank.backbone, bank.norm, bank.pool.copy(), patches, score_pool, info=_info(bank, seed=seed, keep=keep))

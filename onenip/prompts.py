@@ -90,14 +90,16 @@ def restore(cls:PromptPool, backbone, norm, products, images, feats) -> PromptPo
 @patch
 def copy(self:PromptPool) -> PromptPool:
     "Another pool with the same prompts; adding to one leaves the other alone"
-    return PromptPool.restore(self.backbone, self.norm, self.products, self.images, self.feats)
+    pool = PromptPool.restore(self.backbone, self.norm, self.products, self.images, self.feats)
+    pool.places = self.places[:]
+    return pool
 
 # %% ../nbs/07_prompts.ipynb #c8ec3dee
 @patch
 def index(self:PromptPool,
     product:str # name
 ) -> int: # its place in `products`, `images` and `feats`
-    "Where `product` is in the pool"
+    "Where `product` is in the pool; `ValueError` if it is not"
     if product not in self.products: raise ValueError(f'product {product!r} is not in the pool of {", ".join(self.products)}; say which of these the images show (product), or add a new one by a normal image (add_product)')
     return self.products.index(product)
 
@@ -106,7 +108,7 @@ def add(self:PromptPool,
     name:str, # of the new product
     image # a normal image: whatever `load_image` reads
 ):
-    "Add a product with its prompt"
+    "Add a product with its prompt; `ValueError` if the name is taken or no name, or the image is anomalous or cannot be read"
     if name in self: raise ValueError(f'product {name!r} is in the pool already: choose another name')
     sample = replace(image, product=name) if isinstance(image, Sample) else Sample(image, name)          # refuses what is no name
     if sample.label: raise ValueError(f'{sample.name} is anomalous: a prompt is a normal image')

@@ -32,7 +32,7 @@ class Preset:
     prompt_mode:str = 'random' # prompt of a training image: 'random' or 'fixed'
     share_prompts:bool = False # encode a prompt once for all targets of a batch, with the same jitter
     restoration:bool = True # train on pseudo-anomalies too; False leaves out the refiner as well, unless `refiner=True` is given
-    reuse:int = 1 # rounds (each image once) in which a pseudo-anomaly is used before another takes its place
+    reuse:int = 1 # rounds (each image once) in which a pseudo-anomaly is used before another takes its place; None: it is kept for ever
     bs:int = 64 # targets a step, of each process
     epochs:int = 1000
     epoch_steps:int = None # batches an epoch, of all processes together; None: each image once
@@ -87,7 +87,7 @@ def get_preset(
     preset:str|Preset, # name or recipe
     **kw # what to change: fields of `Preset`, or arguments of `OneNIP`
 ) -> Preset:
-    "A recipe by name, with changes"
+    "A recipe by name, with changes; `ValueError` if a name or value makes no sense, `TypeError` if nothing is called so"
     if isinstance(preset, str):
         if preset not in presets: raise ValueError(f'preset={preset!r}: one of {", ".join(presets)} is expected')
         preset = presets[preset]
@@ -163,7 +163,7 @@ class Muon(torch.optim.Optimizer):
     def __init__(self, params, lr:float=1e-2, momentum:float=.95): super().__init__(params, dict(lr=lr, momentum=momentum))
 
     @torch.no_grad()
-    def step(self, closure=None):
+    def step(self):
         for group in self.param_groups:
             for p in group['params']:
                 if p.grad is None: continue
@@ -189,7 +189,7 @@ class MuonAdamW(torch.optim.Optimizer):
         self.adamw = torch.optim.AdamW([p for p in every if id(p) not in own], lr=lr, **kw)
 
     @torch.no_grad()
-    def step(self, closure=None):
+    def step(self):
         for opt, ratio in ((self.muon, self.ratio), (self.adamw, 1)):
             for group in opt.param_groups: group['lr'] = self.param_groups[0]['lr']*ratio
             opt.step()
