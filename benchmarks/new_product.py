@@ -43,17 +43,20 @@ def plans(folder):
 
 
 def measure(detector, own, image):
-    "Metrics of the product that `own` samples show, when `detector` knows one `image` of it"
+    "Metrics and scores of the product that `own` samples show, when `detector` knows one `image` of it"
     product, pool = own[0].product, detector.pool.copy()
     pool.add(product, image)
     one = Detector(detector.backbone, detector.norm, detector.model, pool, detector.scale, detector.alpha, detector.score_pool)
     nearest = NearestNeighbour(detector.backbone, detector.norm, pool, {}, detector.score_pool)
     similarity = pool.similarities(pool[product].feats[None])[0][:-1]
     number = lambda v: None if math.isnan(v) else v                      # no masks, no P-AP
-    def table(d):
-        row = d.evaluate([s for s in own if s.split == 'test'], prompt='given').to_frame().loc[product]
-        return {k: number(row[k]) for k in ('i_auroc', 'p_ap')}
-    return dict(product=product, similarity=similarity.max().item(), nearest=pool.products[similarity.argmax()], onenip=table(one), neighbour=table(nearest))
+    test = [s for s in own if s.split == 'test']
+    def judge(d):
+        table = d.evaluate(test, prompt='given')
+        row = table.to_frame().loc[product]
+        return {k: number(row[k]) for k in ('i_auroc', 'p_ap')} | dict(scores=[float(f'{v:.5g}') for v in table.scores.image_score])
+    return dict(product=product, similarity=similarity.max().item(), nearest=pool.products[similarity.argmax()], labels=[s.label for s in test],
+                onenip=judge(one), neighbour=judge(nearest))
 
 
 def main():

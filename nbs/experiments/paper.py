@@ -60,17 +60,27 @@ def scores_of(name):
     return pd.read_csv(SCORES/f'{name}.csv', dtype=dict(product=str, prompt=str))
 
 
+def weights_of(labels, product):
+    "How often each image counts (1+DRAWS, n): first once, then drawn anew; the same draws for all who judged these images of a product"
+    return np.concatenate([np.ones((1, len(labels)), np.float32), _draws(labels, DRAWS, np.random.default_rng(crc32(product.encode())))])
+
+
+def of_images(scores, labels, weights):
+    "Metrics of images (1+DRAWS,) that count so often"
+    hot = np.eye(len(labels))[np.unique(scores, return_inverse=True)[1]]
+    c = _redrawn(weights, hot*labels[:, None], hot*(1-labels[:, None]), hot*labels[:, None])
+    return dict(zip(METRICS, (auroc(c), average_precision(c), f1_max(c))))
+
+
 @lru_cache(None)
 def redrawn(name):
     "Product → metric → its value (1+DRAWS,): first of the images as they are, then of images drawn anew; the same draws in every run that judged these images"
     scores, out = scores_of(name), {}
     pixels = np.load(SCORES/f'{name}.npz') if (SCORES/f'{name}.npz').exists() else {}
     for product, own in scores.groupby('product'):
-        labels, n = own.label.to_numpy(), len(own)
-        weights = np.concatenate([np.ones((1, n), np.float32), _draws(labels, DRAWS, np.random.default_rng(crc32(product.encode())))])
-        hot = np.eye(n)[np.unique(own.image_score, return_inverse=True)[1]]
-        c = _redrawn(weights, hot*labels[:, None], hot*(1-labels[:, None]), hot*labels[:, None])
-        out[product] = dict(zip(METRICS, (auroc(c), average_precision(c), f1_max(c))))
+        labels = own.label.to_numpy()
+        weights = weights_of(labels, product)
+        out[product] = of_images(own.image_score, labels, weights)
         if f'{product}/places' not in pixels: continue
         known = own.index.get_indexer(pixels[f'{product}/places'])
         c = _redrawn(weights[:, known], *(pixels[f'{product}/{k}'] for k in ('bad', 'good', 'region')))
@@ -125,11 +135,11 @@ def difference(a, b, metric, on='tiles', products=None):
     return dict(zip(('gain', 'low', 'high'), interval(values)), each=[round(float(v[0]), 1) for v in values])
 
 
-def less_printed(name, method, dataset, on='tiles'):
-    "The means of runs, those of the paper's `method`, and the difference with its interval, which is all ours: printed numbers have none"
-    paper, rows = printed('1', dataset).loc[method], {}
+def less_printed(name, paper, on='tiles', products=None):
+    "The means of runs, what was printed (`paper`: metric → number), and the difference with its interval, which is all ours: printed numbers have none"
+    rows = {}
     for metric in paper.index:
-        ours, low, high = interval(np.stack(list(by_seed(name, metric, on).values())))
+        ours, low, high = interval(np.stack(list(by_seed(name, metric, on, products).values())))
         rows[HEADS[metric]] = dict(paper=paper[metric], ours=ours, difference=ours-paper[metric], low=low-paper[metric], high=high-paper[metric])
     return pd.DataFrame(rows).T
 
