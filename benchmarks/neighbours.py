@@ -7,6 +7,7 @@ Nothing is trained; every share has the c that a detector with it would have. Ad
 I-AUROC of each product, by squares as the recipe has them, and the P-AP of those with masks. On `report` only of the products that nothing was chosen on.
 """
 import argparse, json
+from pathlib import Path
 
 from onenip.all import *
 from onenip.inference import _seeded_pairs
@@ -19,10 +20,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('detector', help='folder, as benchmarks/search.py --save writes it')
     parser.add_argument('--on', choices=SETS, default='choose')
+    parser.add_argument('--out', type=Path, default=LOG.with_name('neighbours.jsonl'), help='file that gets the line')
     args = parser.parse_args()
     detector = Detector.load(args.detector)
     samples, seed = SETS[args.on](), detector.info['seed']
-    test = samples.filter(lambda s: s.split == 'test' and (args.on == 'choose' or s.product in REPORTED))
+    test = samples.filter(lambda s: s.split == 'test' and (args.on != 'report' or s.product in REPORTED))
     dls = onenip_dls(samples, detector.backbone, seed=seed, epoch_steps=1, batched=False)
     detector.patches = detector.patches or normal_patches(dls.bank, seed=seed)             # those that `quick_neighbours` keeps, training is the same
     images, pseudo, products = _seeded_pairs(dls)                                           # what c was made of
@@ -40,7 +42,7 @@ def main():
             pooled = scores(test, maps, detector.score_pool)
             found[f'{share}/{alpha}'] = {p: {**row, **pooled[p]} for p, row in scores(test, maps, None).items()}
     line = dict(on=args.on, seed=seed, recipe=detector.info['recipe'], scores=found)
-    with LOG.with_name('neighbours.jsonl').open('a') as f: f.write(json.dumps(line)+'\n')
+    with args.out.open('a') as f: f.write(json.dumps(line)+'\n')
 
 
 if __name__ == '__main__': main()

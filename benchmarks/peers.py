@@ -2,14 +2,14 @@
 
     pip install -e '.[compare]'                          in an environment of its own: anomalib brings much with it
     python benchmarks/peers.py padim patchcore dfm       lines of runs.jsonl, as benchmarks/tables.py writes them
-    python benchmarks/peers.py --check                   every peer with random weights, two steps: is it wired?
+    python benchmarks/peers.py --check                   every peer with random weights, two steps: is it wired? Seconds go into peers_check.json
 
 PaDiM, PatchCore, DFM and SuperSimpleNet take the backbone of the recipe with its weights. (SuperSimpleNet is the successor of the
 paper's SimpleNet: its noise is shaped by Perlin masks, its features are enlarged, and it has a second head for the image; near, but not
 the same.) CFA and CS-Flow are tied to torchvision's networks and DRAEM trains two networks from scratch: their weights come from a hub,
 or their training takes a GPU. Where weights are missing the run ends with a message, and the row stays blank.
 """
-import argparse, importlib, shutil, tempfile, time
+import argparse, importlib, json, shutil, tempfile, time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -38,6 +38,7 @@ PEERS = { # name → class in anomalib, arguments, needs weights from a hub
     'csflow': ('Csflow', {}, True),
     'draem': ('Draem', {}, False)}
 GRADIENTS = {'supersimplenet', 'cfa', 'csflow', 'draem'} # the others look at each image once
+CHECKED = Path(OUT).parent/'peers_check.json'
 NOISE = .015 # SuperSimpleNet's deviation of the noise that it learns to find, as anomalib has it
 
 
@@ -151,17 +152,18 @@ def table(samples, scores, maps):
 
 
 def run(name, store, on, samples, seed, steps, bs, random=False, noise=NOISE):
-    "Train and judge one peer"
+    "Train and judge one peer; seconds of training"
     torch.manual_seed(seed)
     backbone = Backbone(LITE['backbone'])
-    start = time.time()
-    model = fit(make(name, backbone, random, noise), name, samples, steps, bs)
-    seconds, test = round(time.time()-start), L(by_product([s for s in samples if s.split == 'test']).values()).concat()
+    model, start = make(name, backbone, random, noise), time.time()
+    model = fit(model, name, samples, steps, bs)
+    seconds, test = round(time.time()-start, 1), L(by_product([s for s in samples if s.split == 'test']).values()).concat()
     done = table(test, *judge(model, test))
     taken = steps if name in GRADIENTS else 0
     store.add(done, on=on, name=name, seed=seed, steps=taken, recipe=None, random_weights=random, images_seen=taken*bs or len(normals(samples)), seconds=seconds,
               threads=torch.get_num_threads(), noise=noise if name == 'supersimplenet' else None, backbone=PEERS[name][1].get('backbone', 'its own'))
     print(name, seconds, 's', {p: {k: round(v, 3) for k, v in row.items()} for p, row in done.rows.items()}, flush=True)
+    return seconds
 
 
 def main():
@@ -179,8 +181,9 @@ def main():
         on, sets = data_sets(['hazelnut'] if args.check else args.data)
         samples, store = L(sets.values()).concat(), Store(scratch if args.check else args.out)
         if args.check: samples = normals(samples)[:6] + [s for s in few(samples, 2) if s.split == 'test']
-        for name in args.peers or PEERS:
-            for seed in args.seeds: run(name, store, on, samples, seed, 2 if args.check else args.steps, 2 if args.check else args.bs, args.check, args.noise)
+        steps, bs = (2, 2) if args.check else (args.steps, args.bs)
+        seconds = {name: [run(name, store, on, samples, seed, steps, bs, args.check, args.noise) for seed in args.seeds] for name in args.peers or PEERS}
+        if args.check: CHECKED.write_text(json.dumps({name: dict(steps=steps, bs=bs, seconds=s[0], trains=name in GRADIENTS) for name, s in seconds.items()}, indent=1)+'\n')
 
 
 if __name__ == '__main__': main()

@@ -7,6 +7,7 @@ Statistics come from at most 64 normal training images of each product, and are 
 `nbs/experiments/residuals.jsonl`: for each way the I-AUROC of each product and the P-AP of those with masks, of the residual map alone and mixed with the refined one as the recipe mixes them.
 """
 import argparse, json
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -70,12 +71,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('detector', help='folder, as benchmarks/search.py --save writes it')
     parser.add_argument('--on', choices=SETS, default='choose')
+    parser.add_argument('--out', type=Path, default=LOG.with_name('residuals.jsonl'), help='file that gets the lines')
     args = parser.parse_args()
     detector, samples = Detector.load(args.detector), SETS[args.on]()
     test = samples.filter(lambda s: s.split == 'test')
     normal = {p: errors_of(detector, some(own, 64))[0] for p, own in by_product(normals(samples)).items()}
     found = errors_of(detector, test)
-    with LOG.with_name('residuals.jsonl').open('a') as f:
+    with args.out.open('a') as f:
         for name, way in WAYS.items():
             result = judge(way, detector, test, found, normal)
             f.write(json.dumps(dict(on=args.on, way=name, recipe=detector.info.get('recipe'), seed=detector.info.get('seed'), scores=result))+'\n')

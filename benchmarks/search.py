@@ -7,7 +7,7 @@
     python benchmarks/search.py paper --preset paper backbone=tf_efficientnet_lite0
 
 Settings are chosen on magnetic tiles, hazelnuts and solar cells (`--on choose`). With `--on report` a model is trained on all five products of the
-folder ONENIP_SHARED/data, of which only cubes, pcb_pairs and tire are reported. A run adds a line to `nbs/experiments/search.jsonl`: for every way of weighing the
+folder ONENIP_SHARED/data, of which only cubes, pcb_pairs and tire are reported. A run adds a line to `nbs/experiments/search.jsonl` (`--out`): for every way of weighing the
 two maps and of scoring an image, the I-AUROC of each product, and the P-AP of those with masks.
 """
 import argparse, ast, json, time
@@ -45,7 +45,7 @@ def products_to_choose_on():
             + some(test.filter(lambda s: s.label), 120) + elpv(80, 70))
 
 
-SETS = dict(choose=products_to_choose_on, report=lambda: get_samples(_shared('data'), quiet=True))
+SETS = dict(choose=products_to_choose_on, report=lambda: get_samples(_shared('data'), quiet=True), hazelnut=hazelnut) # the last is there for everybody
 REPORTED = 'cubes', 'pcb_pairs', 'tire' # of `report`, what nothing was chosen on
 
 
@@ -86,7 +86,7 @@ class Watch(Callback):
 
     def after_fit(self):
         parts = self.learn.parts
-        self.told = dict(seconds=round(time.time()-self.start), steps=len(parts),
+        self.told = dict(seconds=round(time.time()-self.start), steps=len(parts), bfloat16=self.learn.model.mixed,
                          parts={k: [round(float(np.mean(p)), 4) for p in np.array_split([q[k] for q in parts], 20)] for k in parts[0]})
 
 
@@ -124,6 +124,7 @@ def main():
     parser.add_argument('--on', choices=SETS, default='choose')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--save', help='folder for the detector')
+    parser.add_argument('--out', type=Path, default=LOG, help='file that gets the line')
     parser.add_argument('--mix', nargs='+', default=[], help='of pseudo-anomalies: p_cutpaste=.25, local=.5')
     parser.add_argument('--trick', choices=tricks, help='what no recipe has, see tricks.py')
     args = parser.parse_intermixed_args()
@@ -135,8 +136,7 @@ def main():
         found = evaluate(detector, samples)
     if args.save: detector.save(args.save)
     line = dict(name=args.name, preset=args.preset, on=args.on, seed=args.seed, changes=changes, mix=mix, trick=args.trick, recipe=detector.info.get('recipe'), threads=torch.get_num_threads(), **told, **found)
-    LOG.parent.mkdir(exist_ok=True)
-    with LOG.open('a') as f: f.write(json.dumps(line)+'\n')
+    with args.out.open('a') as f: f.write(json.dumps(line)+'\n')
     for key, row in line['scores'].items():
         print(f'{key:9}', ' '.join(f"{p} {v['i_auroc']:.3f}" + (f"/{v['p_ap']:.3f}" if 'p_ap' in v else '') for p, v in row.items()))
 

@@ -31,7 +31,7 @@ EPOCH, BINS = 25, 128 # steps between two points of a curve, and bins of the pix
 RUNS = {**ablations, 'size 256': dict(size=256), 'size 320': dict(size=320), NEAREST: None} # name → changes to the recipe
 ROWS = { # table or figure → its runs
     '1': [FULL, UNIAD, NEAREST], '1b': [FULL, UNIAD, NEAREST], '2': [FULL, UNIAD], '3': [FULL, 'size 256', 'size 320'], 'maps': [FULL, UNIAD],
-    **{t: [k for k in ablations if k.startswith(t)] for t in ('4a', '4b')}, '4c': [FULL], '4d': ['4d random', '4d fixed'], 'prompts': ['4d random', '4d fixed']}
+    **{t: [k for k in ablations if k.startswith(t)] for t in ('4a', '4b')}, '4c': [FULL], 'pool': [FULL], '4d': ['4d random', '4d fixed'], 'prompts': ['4d random', '4d fixed']}
 
 
 def tiles():
@@ -154,7 +154,7 @@ def recipe(args, name):
 def told_of(preset, detector, seconds):
     "What a training took"
     steps = preset.epochs*(preset.epoch_steps or -(-sum(detector.info['learned_from'].values())//preset.bs))
-    return dict(steps=steps, recipe=asdict(preset), images_seen=steps*preset.bs, seconds=seconds, threads=torch.get_num_threads())
+    return dict(steps=steps, recipe=asdict(preset), images_seen=steps*preset.bs, seconds=seconds, threads=torch.get_num_threads(), bfloat16=detector.model.mixed)
 
 
 def folder_of(args, on, name, seed):
@@ -247,6 +247,19 @@ def prompts(args, store, on, samples, name, seed):
     store.line(**done)
 
 
+def chosen(args, store, on, samples, name, seed):
+    "Judge with the prompt that the pool chooses, and with that of the true product, told"
+    known = dict(on=on, seed=seed, recipe=json.loads(json.dumps(asdict(recipe(args, name)))))
+    ways = {f'{name}: {way}': kw for way, kw in (('chosen', {}), ('told', dict(prompt='given'))) if not store.find(**known, name=f'{name}: {way}')}
+    if not ways: return
+    for label in ways: store.check(on, label, seed, known['recipe'], recipe(args, name).backbone)
+    detector, told = trained(args, on, name, samples, seed)
+    for label, kw in ways.items():
+        table = detector.evaluate(samples, keep_maps=True, **kw)
+        store.add(table, False, on=on, name=label, seed=seed, **told)
+        print(f'{on}, {label}, seed {seed}', table, sep='\n', flush=True)
+
+
 def maps(args, store, on, samples, seed, most=3):
     "Maps of a few hazelnuts and solar cells by both models, as the model says them, before they are enlarged"
     if (file := store.folder/(slug('maps', on)+'.npz')).exists(): return print(f'{file} is there')
@@ -281,7 +294,7 @@ def main():
     if args.table == 'maps': return maps(args, store, on, samples, args.seeds[0])
     for seed in args.seeds:
         for name in args.rows or ROWS[args.table]:
-            (prompts if args.table == 'prompts' else run)(args, store, on, samples, name, seed)
+            dict(prompts=prompts, pool=chosen).get(args.table, run)(args, store, on, samples, name, seed)
             if args.table == '2': apart(args, store, on, sets, name, seed)
 
 

@@ -4,7 +4,7 @@
 Prompt", ECCV 2024: Tables 1, 2, 4a-d, 5 (pixels), 6 (images), and one sentence of the text. Runs are those that
 `benchmarks/tables.py` left in `scores/`.
 """
-import json, os, subprocess, sys, warnings
+import json, os, subprocess, sys, tempfile, warnings
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -209,6 +209,13 @@ def how_small(on='tiles', name=FULL, own=None):
     return (f"{r['backbone']}, {r['size']} px, recipe {r['recipe']['name']}{f' with {changed}' if changed else ''}: {r['steps']} steps, {r['images_seen']} images seen, "
             f"{len(own)} seed{'s'*(len(own) > 1)}, on {', '.join(r['metrics'])}; images scored by the maximum{f' over squares of {side} px' if side else ''}. "
             + f'The paper: EfficientNet-b4, four layers each, 1,000 epochs of MVTec AD, {SEEN/1e6:.1f} million images seen, plain maximum. These are small runs, no reproduction.'*small)
+
+
+def in_small(table, *options, data='hazelnut'):
+    "What the command of a table leaves when it runs from images, in two steps: does it run?"
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([sys.executable, str(TABLES), table, '--data', data, '--steps', '2', '--seeds', '0', '--out', folder, *options], check=True, capture_output=True)
+        return every(folder)
 
 
 def rerun(*tables, on='tiles'):
