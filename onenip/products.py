@@ -14,7 +14,7 @@ from .inference import Detector, _versions
 from .neighbours import NearestNeighbour
 
 # %% ../nbs/09e_products.ipynb #c7c3ca5a
-VERDICT = ('Measured with models of 150 steps on products that they were not trained on: with one and the same photo, the nearest neighbour tells their defects better than the model on '
+VERDICT = ('Measured with small models (600 steps, two or three products) on products that they were not trained on: with one and the same photo, the nearest neighbour tells their defects better than the model on '
            'average. Use detector.neighbour() for it, or train with the product.')
 
 @dataclass(repr=False)
