@@ -163,13 +163,15 @@ class Muon(torch.optim.Optimizer):
     def __init__(self, params, lr:float=1e-2, momentum:float=.95): super().__init__(params, dict(lr=lr, momentum=momentum))
 
     @torch.no_grad()
-    def step(self):
+    def step(self, closure=None): # as torch's: recomputes the loss, which is returned
+        with torch.enable_grad(): loss = closure() if closure else None
         for group in self.param_groups:
             for p in group['params']:
                 if p.grad is None: continue
                 m = self.state[p].setdefault('momentum_buffer', torch.zeros_like(p))
                 m.lerp_(p.grad, 1-group['momentum'])
                 p.sub_(orthogonalise(p.grad.lerp(m, group['momentum'])), alpha=group['lr']*max(1, p.shape[0]/p.shape[1])**.5)
+        return loss
 
 # %% ../nbs/07a_recipes.ipynb #d9d2988d
 class MuonAdamW(torch.optim.Optimizer):
@@ -189,10 +191,12 @@ class MuonAdamW(torch.optim.Optimizer):
         self.adamw = torch.optim.AdamW([p for p in every if id(p) not in own], lr=lr, **kw)
 
     @torch.no_grad()
-    def step(self):
+    def step(self, closure=None):
+        with torch.enable_grad(): loss = closure() if closure else None
         for opt, ratio in ((self.muon, self.ratio), (self.adamw, 1)):
             for group in opt.param_groups: group['lr'] = self.param_groups[0]['lr']*ratio
             opt.step()
+        return loss
 
     def state_dict(self): return dict(muon=self.muon.state_dict(), adamw=self.adamw.state_dict())
 
