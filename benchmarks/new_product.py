@@ -54,7 +54,7 @@ def measure(detector, own, image):
     def judge(d):
         table = d.evaluate(test, prompt='given')
         row = table.to_frame().loc[product]
-        return {k: number(row[k]) for k in ('i_auroc', 'p_ap')} | dict(scores=[float(f'{v:.5g}') for v in table.scores.image_score])
+        return {k: number(row[k]) for k in ('i_auroc', 'p_ap')} | dict(scores=[float(f'{v:.7g}') for v in table.scores.image_score])
     return dict(product=product, similarity=similarity.max().item(), nearest=pool.products[similarity.argmax()], labels=[s.label for s in test],
                 onenip=judge(one), neighbour=judge(nearest))
 
