@@ -77,7 +77,7 @@ def house_rules(path):
         if is_exported(cell) and length > LONGEST: yield f'{name}: exported cell {number} has {length} lines, more than {LONGEST}'
         if is_numbered(path) and mixes_imports(cell): yield f'{name}: cell {number} imports and does more, give the imports a cell of their own'
         if cell.cell_type == 'code' and not is_readable(cell): yield f'{name}: the options of cell {number} are not YAML, quote what has a colon in it'
-        if any(out['output_type'] == 'error' for out in cell.get('outputs', [])): yield f'{name}: cell {number} is saved with an error'
+        if any(out['output_type'] == 'error' or out.get('name') == 'stderr' for out in cell.get('outputs', [])): yield f'{name}: cell {number} is saved with an error or a warning'
     size = path.stat().st_size
     if size > LARGEST: yield f'{name}: {size//1000} KB, more than {LARGEST//1000}'
     if is_numbered(path) and not any(map(has_figure, cells)): yield f'{name}: no figure'
