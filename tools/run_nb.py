@@ -1,10 +1,12 @@
 "Run one notebook as a test, in this process, and write what happened as JSON. Called by `tools/test.py`."
-import json, os, sys, traceback
+import json, os, sys, time, traceback
 from pathlib import Path
 
 from execnb.shell import CaptureShell
 
-from house import ROOT, is_test, read_cells
+from house import NBS, ROOT, is_test, read_cells
+
+MINUTE = 60 # seconds of a processor in which a page of experiments is drawn from its stored scores; what it runs from images has a process of its own
 
 
 def is_skipped(cell, flags):
@@ -40,6 +42,9 @@ def run_cells(path, flags):
         elif reasons: result['skipped'] += 1
         else: result['passed'] += is_test(cell)
         result['reasons'] += reasons
+    took = time.process_time()
+    if NBS/'experiments' in path.parents and took > MINUTE and not result['failed']:
+        result.update(failed=1, error=f'drawing the page took {took:.0f} seconds of a processor, more than {MINUTE}')
     return result
 
 
