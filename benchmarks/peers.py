@@ -160,7 +160,8 @@ def run(name, store, on, samples, seed, steps, bs, random=False, noise=NOISE):
     seconds, test = round(time.time()-start, 1), L(by_product([s for s in samples if s.split == 'test']).values()).concat()
     done = table(test, *judge(model, test))
     taken = steps if name in GRADIENTS else 0
-    store.add(done, on=on, name=name, seed=seed, steps=taken, recipe=None, random_weights=random, images_seen=taken*bs or len(normals(samples)), seconds=seconds,
+    called = f'{name} noise {noise:g}' if name == 'supersimplenet' and noise != NOISE else name
+    store.add(done, on=on, name=called, seed=seed, steps=taken, recipe=None, random_weights=random, images_seen=taken*bs or len(normals(samples)), seconds=seconds,
               threads=torch.get_num_threads(), noise=noise if name == 'supersimplenet' else None, backbone=PEERS[name][1].get('backbone', 'its own'))
     print(name, seconds, 's', {p: {k: round(v, 3) for k, v in row.items()} for p, row in done.rows.items()}, flush=True)
     return seconds
