@@ -76,7 +76,7 @@ presets = {p.name: p for p in (
     Preset(),
     Preset('official', official_padding=True, standardise=False, model=dict(replicas=8), start='official', factor=1, reduction='official', drop=.801, score_pool=16, mixed=False),
     Preset('quick', 'tf_efficientnet_lite0', model=dict(encoder_layers=1, decoder_layers=1, dropout=0., jitter=5.), start='components',
-           prompt_mode='fixed', share_prompts=True, reuse=4, bs=8, epochs=12, epoch_steps=50, optimiser='muon', lr=1e-3, clip=1., drop=None,
+           prompt_mode='fixed', share_prompts=True, reuse=2, bs=8, epochs=12, epoch_steps=50, optimiser='muon', lr=1e-3, clip=1., drop=None,
            warmup=.1, bce=1., alpha=.95, score_pool=32))}
 presets['quick_neighbours'] = replace(presets['quick'], name='quick_neighbours', neighbours=.9, alpha_steps=600)
 _LEARNS = 'start', 'optimiser', 'lr', 'clip', 'drop', 'warmup', 'bce' # how the weights are found, of `quick`; what they are stays the paper's
