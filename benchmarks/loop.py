@@ -4,7 +4,7 @@
 
 The reference (plain.py) sends target, pseudo-anomaly and prompt of every sample through the whole backbone in every step, in single precision; on a processor both make
 their pseudo-anomalies by the same function, on a GPU onenip makes them there. onenip keeps what it has read and resized (up to a gigabyte, before workers are forked, which share it); the reference reads its files
-again. Recipe `paper`, 4+4 layers; `reuse 4` departs from it as `quick` does: a pseudo-anomaly is used in four rounds, so three of four need neither be made
+again. Recipe `paper`, 4+4 layers; `reuse 4` departs from it further than `quick`, which has 2: a pseudo-anomaly is used in four rounds, so three of four need neither be made
 nor pass the backbone. `waiting` is the share of the time in which a step waits for its batch. Workers start anew in every epoch.
 The b4 has random weights: that changes no duration. Images are hazelnuts, enlarged to PNG files of `--pixels` a side.
 """
