@@ -2,6 +2,7 @@
 
     python benchmarks/new_product.py                                          # hazelnuts and solar cells, each left out in turn; and the products of ONENIP_SHARED/data
     python benchmarks/new_product.py --left-out hazelnut --steps 150          # one model only, and a short one
+    python benchmarks/new_product.py reuse=4                                  # with changes to the recipe
     python benchmarks/new_product.py --data MVTEC --preset paper              # a data set: each of its products is left out in turn, all test images
 
 A model is trained without some products. Each of these is then added with one of its normal training images (three draws), and judged by the model and by the
@@ -14,6 +15,7 @@ import numpy as np
 
 from onenip.all import *
 from onenip.data import _shared
+from search import value
 from tables import length, told_of
 
 OUT = Path(__file__).resolve().parent.parent/'nbs/experiments/new_product.jsonl'
@@ -61,6 +63,7 @@ def measure(detector, own, image):
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('changes', nargs='*', help='name=value: changes to the recipe')
     p.add_argument('--data', help='folder of a data set')
     p.add_argument('--left-out', nargs='+', help='only models without these; `others` is the one that is judged on ONENIP_SHARED/data')
     p.add_argument('--preset', default='quick')
@@ -68,12 +71,12 @@ def main():
     p.add_argument('--seed', type=int, default=0)
     p.add_argument('--out', type=Path, default=OUT, help='file that gets a line a product and draw')
     args = p.parse_args()
-    known = plans(args.data)
+    known, changes = plans(args.data), {k: value(v) for k, v in (c.split('=', 1) for c in args.changes)}
     wrong = [n for n in args.left_out or () if n not in known]
     if wrong: p.error(f'{", ".join(wrong)} cannot be left out: there are {", ".join(known)}')
     for left_out in args.left_out or known:
         samples, others = known[left_out]
-        preset, start = get_preset(args.preset, **length(args.steps)), time.time()
+        preset, start = get_preset(args.preset, **{**changes, **length(args.steps)}), time.time()
         detector = train(samples, preset, seed=args.seed)
         told = told_of(preset, detector, round(time.time()-start))
         for product, own in by_product(others).items():
