@@ -15,7 +15,7 @@ import numpy as np
 
 from onenip.all import *
 from onenip.data import _shared
-from search import value
+from search import values
 from tables import length, told_of
 
 OUT = Path(__file__).resolve().parent.parent/'nbs/experiments/new_product.jsonl'
@@ -71,7 +71,7 @@ def main():
     p.add_argument('--seed', type=int, default=0)
     p.add_argument('--out', type=Path, default=OUT, help='file that gets a line a product and draw')
     args = p.parse_args()
-    known, changes = plans(args.data), {k: value(v) for k, v in (c.split('=', 1) for c in args.changes)}
+    known, changes = plans(args.data), values(args.changes)
     wrong = [n for n in args.left_out or () if n not in known]
     if wrong: p.error(f'{", ".join(wrong)} cannot be left out: there are {", ".join(known)}')
     for left_out in args.left_out or known:

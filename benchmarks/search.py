@@ -116,6 +116,9 @@ def value(text):
     except (ValueError, SyntaxError): return text
 
 
+def values(said): return {k: value(v) for k, v in (c.split('=', 1) for c in said)}               # of the command line, each name=value
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('name', help='of the run; `nearest...` is the training-free detector')
@@ -128,7 +131,7 @@ def main():
     parser.add_argument('--mix', nargs='+', default=[], help='of pseudo-anomalies: p_cutpaste=.25, local=.5')
     parser.add_argument('--trick', choices=tricks, help='what no recipe has, see tricks.py')
     args = parser.parse_intermixed_args()
-    changes, mix = ({k: value(v) for k, v in (c.split('=', 1) for c in said)} for said in (args.changes, args.mix))
+    changes, mix = values(args.changes), values(args.mix)
     samples = SETS[args.on]()
     with tricks[args.trick]() if args.trick else nullcontext([]) as cbs:
         if args.name.startswith('nearest'): detector, told = NearestNeighbour.fit(samples, Backbone('tf_efficientnet_lite0', **changes), seed=args.seed), {}

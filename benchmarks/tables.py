@@ -23,7 +23,7 @@ from onenip.all import *
 from onenip.data import _shared
 from onenip.evaluation import _truth
 from onenip.metrics import _pixel_histograms
-from search import some, value
+from search import some, values
 
 OUT = Path(__file__).resolve().parent.parent/'nbs/experiments/scores'
 FULL, UNIAD, NEAREST = '4a dynamic+restoration+refiner', '4a none', 'neighbour'
@@ -288,7 +288,7 @@ def main():
     parser.add_argument('--out', default=OUT)
     parser.add_argument('--save', help='folder for the detectors; a curve (1b) that was stopped goes on there')
     args = parser.parse_args()
-    args.changes, args.curve = {k: value(v) for k, v in (c.split('=', 1) for c in args.changes)}, args.table == '1b'
+    args.changes, args.curve = values(args.changes), args.table == '1b'
     on, sets = data_sets(args.data)
     samples, store = L(sets.values()).concat(), Store(args.out, tag_of(args))
     if args.table == 'maps': return maps(args, store, on, samples, args.seeds[0])
